@@ -1,0 +1,2 @@
+//! The `longnet` program.
+fn main() {}

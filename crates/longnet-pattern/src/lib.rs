@@ -1,0 +1,45 @@
+//! Sparse attention patterns as data.
+//!
+//! A *pattern* says how many times query position `i` sees key position `j` in head `h`:
+//! [`Pattern::multiplicity`]. A *schedule* ([`Pattern::schedule`]) says the same thing in the form
+//! that kernels walk: for each branch and head, a list of [`Run`]s, each an ordinary dense or causal
+//! attention problem on strided rows. Schedules are closed-form: their size does not depend on the
+//! length of the sequence, and their transpose (the queries that see a range of keys) costs nothing.
+//!
+//! ```
+//! use longnet_pattern::{DilatedPattern, Span};
+//!
+//! let pattern = DilatedPattern::new(12, [(2048, 1), (4096, 2), (8192, 4)])
+//!     .causal(true)
+//!     .build()?;
+//! let schedule = pattern.schedule(Span::full(1 << 20))?;
+//! assert!(schedule.size_in_bytes() < 1024);
+//! println!("{}", pattern.explain(3, 5000));
+//! # Ok::<(), longnet_pattern::PatternError>(())
+//! ```
+//!
+//! | module | concept |
+//! |---|---|
+//! | [`dilated`] | LongNet's branches, head assignment and offsets |
+//! | [`schedule`] | the pattern over a query range and a key range, as runs |
+//! | [`cost`] | visited pairs, FLOPs, bytes, cache entries |
+//! | [`dropout`] | the generator that every backend shares |
+
+pub mod cost;
+pub mod dilated;
+pub mod dropout;
+mod error;
+mod explain;
+mod pattern;
+mod rules;
+pub mod run;
+pub mod schedule;
+
+pub use cost::{Cost, Sizes};
+pub use dilated::{Branch, DilatedPattern, HeadAssignment, HeadOffset, Tail};
+pub use dropout::Dropout;
+pub use error::PatternError;
+pub use pattern::Pattern;
+pub use rules::{HIDDEN, MixGradient, labels_match};
+pub use run::{Progression, Run};
+pub use schedule::{Schedule, Span};
