@@ -4,15 +4,15 @@ use super::{Kernels, ProductArgs, product, rows, transpose};
 use std::sync::LazyLock;
 
 /// A table whose functions are compiled for the target features given: loops over fixed-size arrays
-/// become vector code of that width. `$m x $w` accumulators fill the registers of a product.
+/// become vector code of that width. `$m x $n` accumulators of type `$v` fill the registers of a product.
 macro_rules! level {
-    ($table:ident, $t:ty, fma: $fma:literal, product: $m:literal x $w:literal $(, $features:literal)?) => {
+    ($table:ident, $t:ty, fma: $fma:literal, product: $m:literal x $n:literal of $v:ty $(, $features:literal)?) => {
         static $table: Kernels<$t> = {
             type R = $t;
             // SAFETY: the callers' contracts are those of the functions called.
             $(#[target_feature(enable = $features)])?
             unsafe fn product(args: ProductArgs<R>) {
-                unsafe { product::product::<R, $fma, $m, $w>(args) }
+                unsafe { product::product::<$v, $m, $n>(args) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn transpose(panels: &mut [R], src: *const R, ld: usize, rows: usize, d: usize) {
@@ -69,13 +69,14 @@ macro_rules! level {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::*;
+    use std::arch::x86_64::{__m256, __m256d, __m512, __m512d};
 
-    level!(AVX512_F32, f32, fma: true, product: 7 x 64, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
-    level!(AVX512_F64, f64, fma: true, product: 7 x 32, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
-    level!(AVX2_F32, f32, fma: true, product: 6 x 16, "avx2,fma");
-    level!(AVX2_F64, f64, fma: true, product: 3 x 16, "avx2,fma");
-    level!(PORTABLE_F32, f32, fma: false, product: 3 x 16);
-    level!(PORTABLE_F64, f64, fma: false, product: 1 x 16);
+    level!(AVX512_F32, f32, fma: true, product: 7 x 4 of __m512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
+    level!(AVX512_F64, f64, fma: true, product: 7 x 4 of __m512d, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
+    level!(AVX2_F32, f32, fma: true, product: 6 x 2 of __m256, "avx2,fma");
+    level!(AVX2_F64, f64, fma: true, product: 6 x 2 of __m256d, "avx2,fma");
+    level!(PORTABLE_F32, f32, fma: false, product: 3 x 4 of [f32; 4]);
+    level!(PORTABLE_F64, f64, fma: false, product: 3 x 2 of [f64; 4]);
 
     /// The tables that this machine runs, best first.
     pub fn tables() -> Vec<(&'static Kernels<f32>, &'static Kernels<f64>)> {
@@ -102,13 +103,13 @@ mod portable {
 
     // Every aarch64 has a fused multiply-add; elsewhere it may be a slow library call.
     #[cfg(target_arch = "aarch64")]
-    level!(F32, f32, fma: true, product: 6 x 16);
+    level!(F32, f32, fma: true, product: 6 x 4 of [f32; 4]);
     #[cfg(target_arch = "aarch64")]
-    level!(F64, f64, fma: true, product: 3 x 16);
+    level!(F64, f64, fma: true, product: 6 x 2 of [f64; 4]);
     #[cfg(not(target_arch = "aarch64"))]
-    level!(F32, f32, fma: false, product: 3 x 16);
+    level!(F32, f32, fma: false, product: 3 x 4 of [f32; 4]);
     #[cfg(not(target_arch = "aarch64"))]
-    level!(F64, f64, fma: false, product: 1 x 16);
+    level!(F64, f64, fma: false, product: 3 x 2 of [f64; 4]);
 
     pub fn tables() -> Vec<(&'static Kernels<f32>, &'static Kernels<f64>)> {
         vec![(&F32, &F64)]

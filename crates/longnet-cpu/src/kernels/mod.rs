@@ -4,6 +4,7 @@ mod levels;
 mod product;
 mod rows;
 mod transpose;
+mod vector;
 
 pub use levels::{select_f32, select_f64};
 
