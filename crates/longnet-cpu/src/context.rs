@@ -30,12 +30,7 @@ pub struct Context<'a, E: Element> {
 
 impl<'a, E: Element> Context<'a, E> {
     /// Checks every shape.
-    pub fn new(
-        problem: &'a Problem<'a>,
-        q: View<'a, E>,
-        k: View<'a, E>,
-        v: View<'a, E>,
-    ) -> Self {
+    pub fn new(problem: &'a Problem<'a>, q: View<'a, E>, k: View<'a, E>, v: View<'a, E>) -> Self {
         let span = problem.schedule.span();
         let [batch, heads, n_q, d] = q.shape;
         let [_, kv_heads, n_k, _] = k.shape;
@@ -169,7 +164,14 @@ impl<R: Real> Block<R> {
                 ld: PANEL,
             };
             let n = PANEL.min(end - column);
-            kernels.product(&mut c[column - start..], ldc, a, panel, [m, n, self.width], false);
+            kernels.product(
+                &mut c[column - start..],
+                ldc,
+                a,
+                panel,
+                [m, n, self.width],
+                false,
+            );
         }
     }
 
@@ -183,9 +185,15 @@ impl<R: Real> Block<R> {
 }
 
 pub fn check_shape(name: &str, shape: [usize; 4], expected: [usize; 4]) {
-    assert_eq!(shape, expected, "{name} must have the shape {expected:?}, got {shape:?}");
+    assert_eq!(
+        shape, expected,
+        "{name} must have the shape {expected:?}, got {shape:?}"
+    );
 }
 
 pub fn check_len(name: &str, len: usize, expected: usize) {
-    assert_eq!(len, expected, "{name} must hold {expected} elements, got {len}");
+    assert_eq!(
+        len, expected,
+        "{name} must hold {expected} elements, got {len}"
+    );
 }

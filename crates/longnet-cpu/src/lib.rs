@@ -33,7 +33,6 @@
 //! | `work` | items over threads |
 //! | `forward`, `backward` | the passes |
 
-
 mod backward;
 mod buffer;
 mod context;

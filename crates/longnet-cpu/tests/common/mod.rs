@@ -288,10 +288,7 @@ impl<E: Number> Stored<E> {
         let (offset, strides) = match layout {
             Layout::Contiguous => (0, [heads * rows * width, rows * width, width, 1]),
             Layout::HeadsInside => (3, [heads * rows * width, width, heads * width, 1]),
-            Layout::Transposed => (
-                7,
-                [2 * heads * rows * width, 2 * rows * width, 2, 2 * rows],
-            ),
+            Layout::Transposed => (7, [2 * heads * rows * width, 2 * rows * width, 2, 2 * rows]),
             Layout::Reversed => (
                 (rows - 1).max(0) as usize * width as usize,
                 [heads * rows * width, rows * width, -width, 1],
