@@ -50,7 +50,13 @@ where
         .float()
 }
 
-#[backend_extension(Flex: cfg(feature = "flex"), Autodiff)]
+#[backend_extension(
+    Cube: cfg(feature = "cube"),
+    Flex: cfg(feature = "flex"),
+    Remote: cfg(feature = "remote"),
+    Autodiff,
+    Fusion: cfg(feature = "cube")
+)]
 pub(crate) trait VjpOps: Backend {
     /// The token, made to depend on `input`.
     fn anchor(token: FloatTensor<Self>, input: FloatTensor<Self>, slot: Slot) -> FloatTensor<Self> {
@@ -59,6 +65,7 @@ pub(crate) trait VjpOps: Backend {
     }
 
     /// The value, made to depend on the token.
+    #[fusion(default)]
     fn hang(value: FloatTensor<Self>, token: FloatTensor<Self>, vjp: Vjp) -> FloatTensor<Self> {
         let _ = (token, vjp);
         value
@@ -67,6 +74,12 @@ pub(crate) trait VjpOps: Backend {
 
 #[cfg(feature = "flex")]
 impl VjpOps for burn::backend::Flex {}
+
+#[cfg(feature = "cube")]
+impl VjpOps for burn_cubecl::CubeBackend {}
+
+#[cfg(feature = "remote")]
+impl VjpOps for burn::backend::Remote {}
 
 #[derive(Debug)]
 struct Anchor;
@@ -198,7 +211,7 @@ mod tests {
 
     #[test]
     fn every_tracked_input_gets_its_gradient_and_shared_ones_get_the_sum() {
-        let device = Device::flex().autodiff();
+        let device = Device::default().autodiff();
         let a = Tensor::<2>::from_data([[1.0, 2.0]], &device).require_grad();
         let b = Tensor::<1>::from_data([3.0], &device).require_grad();
         let constant = Tensor::<1>::from_data([5.0], &device);
@@ -209,7 +222,7 @@ mod tests {
         inputs.push(b.clone());
         inputs.push(b.clone());
         assert!(inputs.is_tracked());
-        let value = Tensor::<1>::from_data([7.0], &Device::flex());
+        let value = Tensor::<1>::from_data([7.0], &Device::default());
         let y = inputs.finish(value, |dy| {
             vec![
                 Some(dy.clone().unsqueeze::<2>().expand([1, 2]).into_dispatch()),
@@ -231,7 +244,7 @@ mod tests {
 
     #[test]
     fn without_a_tracked_input_the_value_passes_through() {
-        let device = Device::flex();
+        let device = Device::default();
         let mut inputs = Inputs::new(&device);
         inputs.push(Tensor::<1>::from_data([5.0], &device));
         assert!(!inputs.is_tracked());

@@ -278,7 +278,7 @@ mod tests {
     const ROWS: usize = 23;
 
     fn case() -> Case {
-        let device = Device::flex().autodiff();
+        let device = Device::default().autodiff();
         let normal = Distribution::Normal(0.0, 1.0);
         let targets: [i64; ROWS] =
             std::array::from_fn(|i| if i % 5 == 2 { -7 } else { i as i64 % 11 });
