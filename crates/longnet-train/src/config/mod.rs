@@ -17,6 +17,7 @@ mod value;
 pub use error::{ConfigError, ConfigErrors};
 pub use section::{Field, Section};
 pub use source::{Origin, Resolved};
+pub(crate) use suggest::closest;
 
 use sections::{Attention, Data, Generate, Model, Train};
 
