@@ -1,7 +1,9 @@
 //! Which files are taken, how they are split, and how windows are cut.
 
+use burn::data::dataloader::DataLoader;
 use longnet_train::config::sections::Data;
-use longnet_train::data::{self, Split, Text, Tokens, Windows, files};
+use longnet_train::data::{self, Cursor, Split, Text, Tokens, Windows, files};
+use longnet_train::loader::{Batch, Loader};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -174,13 +176,13 @@ fn windows_in_order_predict_each_token_but_the_first_once() {
     write(root.path(), "a.txt", (1..=200).collect::<Vec<u8>>());
     let windows = windows(root.path(), 16);
     let all = bytes(&split(root.path(), 0.5, 7).train);
-    let targets: Vec<i32> = windows
-        .in_order()
+    let in_order: Vec<_> = windows.starts().iter().map(|&s| windows.at(s)).collect();
+    let targets: Vec<i32> = in_order
         .iter()
         .flat_map(|w| w.tokens[1..].to_vec())
         .collect();
     assert_eq!(targets, all[1..]);
-    for window in windows.in_order() {
+    for window in in_order {
         assert_eq!(window.tokens[0], all[window.start as usize]);
     }
 }
@@ -220,4 +222,64 @@ fn text_shorter_than_a_window_is_an_error() {
         error.to_string(),
         "the validation text has 50 tokens, and one window takes data.context + 1 = 51; lower data.context or add text"
     );
+}
+
+fn batches(loader: &Loader, count: usize) -> Vec<Batch> {
+    loader
+        .iter()
+        .take(count)
+        .map(|batch| batch.unwrap())
+        .collect()
+}
+
+#[test]
+fn shuffled_batches_go_on_from_a_cursor_as_if_they_had_not_stopped() {
+    let root = tempfile::tempdir().unwrap();
+    write(
+        root.path(),
+        "a.txt",
+        (0..400).map(|i| (i % 199) as u8 + 1).collect::<Vec<u8>>(),
+    );
+    let windows = windows(root.path(), 16);
+    let per_pass = windows.per_epoch() as usize;
+    let loader = |from| Loader::shuffled(windows.clone(), 3, 7, from);
+    let starts = |batches: &[Batch]| -> Vec<u64> {
+        let windows = batches.iter().flat_map(|b| &b.windows);
+        windows.map(|w| w.start).collect()
+    };
+    let all = batches(&loader(Cursor::default()), 3 * per_pass);
+    assert!(
+        all.iter()
+            .all(|b| b.windows.len() == 3 && b.targets() == 48)
+    );
+    let later = batches(&loader(all[4].after), 10);
+    assert_eq!(starts(&later), starts(&all[5..15]));
+    let mut pass = starts(&all)[..per_pass].to_vec();
+    pass.sort_unstable();
+    pass.dedup();
+    assert_eq!(pass.len(), per_pass, "a window twice in one pass");
+}
+
+#[test]
+fn batches_in_order_have_one_length_each_and_can_be_limited() {
+    let root = tempfile::tempdir().unwrap();
+    write(
+        root.path(),
+        "a.txt",
+        (0..400).map(|i| (i % 199) as u8 + 1).collect::<Vec<u8>>(),
+    );
+    let windows = windows(root.path(), 16);
+    let all = batches(&Loader::in_order(windows.clone(), 2, 0), 1000);
+    let targets: usize = all.iter().map(Batch::targets).sum();
+    assert_eq!(targets as u64, windows.tokens().len() - 1);
+    for batch in &all {
+        assert!(
+            batch
+                .windows
+                .iter()
+                .all(|w| w.tokens.len() == batch.windows[0].tokens.len())
+        );
+    }
+    let some = batches(&Loader::in_order(windows, 1, 3), 1000);
+    assert_eq!(some.len(), 3);
 }

@@ -57,12 +57,12 @@ impl Windows {
         &*self.tokens
     }
 
-    /// Windows in order that predict each token but the first exactly once. Only the last may be
-    /// shorter than the others.
-    pub fn in_order(&self) -> Vec<Window> {
-        let last = self.tokens.len() - 1;
-        let starts = (0..last).step_by(self.context as usize);
-        starts.map(|start| self.at(start)).collect()
+    /// Starts of windows that predict each token but the first exactly once. Only the last window may
+    /// be shorter than the others.
+    pub fn starts(&self) -> Vec<u64> {
+        (0..self.tokens.len() - 1)
+            .step_by(self.context as usize)
+            .collect()
     }
 
     /// Whole windows of one pass over the text.

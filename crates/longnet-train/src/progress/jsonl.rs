@@ -6,18 +6,17 @@ use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::io::Write;
-use std::sync::Arc;
 
 /// Writes each training step and each evaluation:
 ///
 /// ```text
-/// {"split":"train","step":1,"Loss":5.54,...}
-/// {"split":"valid","step":100,"Loss":2.10,...}
+/// {"bits_per_byte":7.99,"loss":5.54,...,"split":"train","step":1}
+/// {"bits_per_byte":3.03,"loss":2.10,...,"split":"valid","step":100}
 /// ```
 pub struct JsonLines<W> {
     out: W,
     step: usize,
-    names: HashMap<MetricId, Arc<String>>,
+    names: HashMap<MetricId, String>,
 }
 
 impl<W: Write> JsonLines<W> {
@@ -48,7 +47,7 @@ impl<W: Write + Send> MetricLogger for JsonLines<W> {
         line.insert("split".into(), split.to_string().into());
         line.insert("step".into(), self.step.into());
         for (name, entry) in values {
-            line.insert(name.to_string(), entry.current().into());
+            line.insert(name.clone(), entry.current().into());
         }
         if let Err(error) = writeln!(self.out, "{}", Value::Object(line)) {
             log::warn!("cannot write the log: {error}");
@@ -67,7 +66,9 @@ impl<W: Write + Send> MetricLogger for JsonLines<W> {
     }
 
     fn log_metric_definition(&mut self, definition: MetricDefinition) {
-        self.names.insert(definition.metric_id, definition.name);
+        let key = definition.name.to_lowercase();
+        let key = key.replace('/', "_per_").replace(' ', "_");
+        self.names.insert(definition.metric_id, key);
     }
 
     fn log_epoch_summary(&mut self, _summary: EpochSummary) {}
