@@ -5,6 +5,7 @@
 //! | [`problem`] | an attention problem, its inputs and outputs on the host |
 //! | [`oracle`] | the dense f64 reference |
 //! | [`generate`] | seeded random problems |
+//! | [`run`] | the op on a problem, through Burn |
 //! | [`compare`] | errors against the oracle |
 //! | [`goldens`] | reading reference results of other projects |
 //! | [`check`], [`torchscale`], [`dilated_attention_pytorch`] | those of the op, as comparisons |
@@ -18,4 +19,5 @@ pub mod oracle;
 pub mod problem;
 pub mod report;
 pub mod rng;
+pub mod run;
 pub mod torchscale;
