@@ -1,0 +1,16 @@
+//! The op on each backend.
+//!
+//! | backend | implementation |
+//! |---|---|
+//! | Flex | `longnet-cpu`'s kernels, reading Burn's buffers through their strides |
+//! | every other | [`fallback`]: plain tensor ops, memory in proportion to one branch's pairs |
+//! | Autodiff over any | a hand-written backward step |
+
+mod autodiff;
+#[cfg(feature = "cube")]
+mod cube;
+pub mod fallback;
+#[cfg(feature = "flex")]
+mod flex;
+#[cfg(feature = "remote")]
+mod remote;

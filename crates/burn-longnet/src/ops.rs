@@ -1,0 +1,80 @@
+//! The op as a Burn backend extension.
+
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, ExtensionType, backend_extension};
+use longnet_pattern::{Dropout, MixGradient, Schedule};
+
+/// Everything about an attention call that is not a tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttentionSpec {
+    /// Which pairs are visited.
+    pub schedule: Schedule,
+    /// The factor of the scores.
+    pub scale: f64,
+    /// How the weights that mix branches are treated in the backward pass.
+    pub gradient: MixGradient,
+    /// Attention dropout.
+    pub dropout: Option<Dropout>,
+}
+
+/// Padding masks and document ids, as one pair of label tensors: a query sees a key iff their labels
+/// are equal and the key's is not [`HIDDEN`](longnet_pattern::HIDDEN).
+#[derive(ExtensionType, Clone, Debug)]
+pub enum Labels<B: Backend> {
+    /// Every query may see every key.
+    None,
+    /// 32-bit labels of queries `[batch, n_q]` and keys `[batch, n_k]`.
+    Pair {
+        /// Labels of the queries.
+        q: IntTensor<B>,
+        /// Labels of the keys.
+        k: IntTensor<B>,
+    },
+}
+
+/// Exact sparse attention: forward and one fused backward.
+///
+/// The default bodies are plain tensor ops and run on any backend. Use
+/// [`functional::sparse_attention`](crate::functional::sparse_attention) rather than calling this.
+#[backend_extension(
+    Cube: cfg(feature = "cube"),
+    Flex: cfg(feature = "flex"),
+    Remote: cfg(feature = "remote"),
+    Autodiff,
+    Fusion: cfg(feature = "cube")
+)]
+pub trait SparseAttentionOps: Backend {
+    /// Attention over the pairs of `spec.schedule`.
+    ///
+    /// # Shapes
+    ///
+    /// - q `[batch, heads, n_q, d]`, k `[batch, kv_heads, n_k, d]`, v `[batch, kv_heads, n_k, d_v]`
+    /// - out `[batch, heads, n_q, d_v]` in the dtype of q; lse `[batch, heads, n_q]` in f32, f64 when
+    ///   q is f64
+    #[fusion(default)]
+    fn sparse_attention_forward(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        #[extension_type] labels: Labels<Self>,
+        spec: AttentionSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        crate::backend::fallback::forward::<Self>(q, k, v, labels, &spec)
+    }
+
+    /// The gradients of q, k and v, given those of out and lse.
+    #[fusion(default)]
+    fn sparse_attention_backward(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        #[extension_type] labels: Labels<Self>,
+        out: FloatTensor<Self>,
+        lse: FloatTensor<Self>,
+        dout: FloatTensor<Self>,
+        dlse: FloatTensor<Self>,
+        spec: AttentionSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        crate::backend::fallback::backward::<Self>(q, k, v, labels, out, lse, dout, dlse, &spec)
+    }
+}
