@@ -23,20 +23,10 @@ pub enum Layout {
 
 impl Layout {
     /// All of them.
-    pub const ALL: [Self; 4] = [
-        Self::Plain,
-        Self::RowsFirst,
-        Self::Transposed,
-        Self::Window,
-    ];
+    pub const ALL: [Self; 4] = [Self::Plain, Self::RowsFirst, Self::Transposed, Self::Window];
 
     /// The tensor that holds `data` of `shape`, to be seen through [`Self::view`].
-    fn store(
-        self,
-        data: &[f64],
-        shape: [usize; 4],
-        options: (&Device, DType),
-    ) -> Tensor<4> {
+    fn store(self, data: &[f64], shape: [usize; 4], options: (&Device, DType)) -> Tensor<4> {
         let plain = Tensor::from_data(TensorData::new(data.to_vec(), shape), options);
         match self {
             Self::Plain => plain,
@@ -65,7 +55,7 @@ impl Layout {
 /// The numbers of a tensor.
 pub fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
     let data = tensor.into_data().convert::<f64>();
-    data.to_vec().expect("f64 numbers")
+    data.try_to_vec().expect("f64 numbers")
 }
 
 /// A tensor of `shape`.
@@ -203,13 +193,8 @@ pub fn through_fallback(
         dropout: dropout(problem),
     };
     let labels = labels(problem, device);
-    let (out, lse) = fallback::forward::<Dispatch>(
-        q.clone(),
-        k.clone(),
-        v.clone(),
-        labels.clone(),
-        &spec,
-    );
+    let (out, lse) =
+        fallback::forward::<Dispatch>(q.clone(), k.clone(), v.clone(), labels.clone(), &spec);
     let (dq, dk, dv) = fallback::backward::<Dispatch>(
         q,
         k,

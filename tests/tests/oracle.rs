@@ -80,9 +80,13 @@ fn the_kernels_meet_the_oracle_in_f32() {
 
 #[test]
 fn the_kernels_meet_the_oracle_in_f64() {
-    hold("kernels, f64", 500, 1e-13, |x| x, |p, x, layouts| {
-        through_autodiff(p, x, &Device::flex().autodiff(), DType::F64, layouts)
-    });
+    hold(
+        "kernels, f64",
+        500,
+        1e-13,
+        |x| x,
+        |p, x, layouts| through_autodiff(p, x, &Device::flex().autodiff(), DType::F64, layouts),
+    );
 }
 
 #[test]
@@ -94,7 +98,11 @@ fn the_fallback_meets_the_oracle_in_f32() {
 
 #[test]
 fn the_fallback_meets_the_oracle_in_f64() {
-    hold("fallback, f64", 200, 1e-13, |x| x, |p, x, layouts| {
-        through_fallback(p, x, &Device::flex(), DType::F64, layouts)
-    });
+    hold(
+        "fallback, f64",
+        200,
+        1e-13,
+        |x| x,
+        |p, x, layouts| through_fallback(p, x, &Device::flex(), DType::F64, layouts),
+    );
 }
