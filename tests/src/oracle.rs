@@ -123,13 +123,18 @@ fn kv_row(problem: &Problem, b: usize, h: usize) -> usize {
 
 /// `ln(sum exp(score) + zeros)` over the visits.
 fn log_sum_exp<'a>(visits: impl Iterator<Item = &'a Visit> + Clone, zeros: usize) -> f64 {
+    // A zero key has score 0.
     let floor = if zeros > 0 { 0.0 } else { f64::NEG_INFINITY };
     let max = visits.clone().map(|v| v.score).fold(floor, f64::max);
     if max == f64::NEG_INFINITY {
         return max;
     }
-    let sum: f64 = visits.map(|v| (v.score - max).exp()).sum();
-    max + (sum + zeros as f64 * (-max).exp()).ln()
+    let seen: f64 = visits.map(|v| (v.score - max).exp()).sum();
+    let sum = match zeros {
+        0 => seen,
+        _ => seen + zeros as f64 * (-max).exp(),
+    };
+    max + sum.ln()
 }
 
 fn row(problem: &Problem, x: &Inputs, at: [usize; 3], to: &mut Reference) {

@@ -21,3 +21,11 @@ pub fn number_from_env(name: &str, default: u64) -> u64 {
         Err(_) => default,
     }
 }
+
+/// The most physical memory that this process has held so far; `None` where `/proc` does not say.
+pub fn peak_resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}
