@@ -1,5 +1,14 @@
 //! Models.
 
+mod feed_forward;
+mod init;
+mod layer;
+mod lm;
+mod lm_config;
 mod loss;
 
+pub use feed_forward::{Activation, FeedForward, FeedForwardConfig};
+pub use layer::{LayerContext, Residual, TransformerLayer, TransformerLayerConfig};
+pub use lm::{LmInput, LongNetLM};
+pub use lm_config::{LongNetLMConfig, Positions};
 pub use loss::{ChunkedLoss, chunked_cross_entropy, chunked_nll};
