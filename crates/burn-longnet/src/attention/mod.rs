@@ -3,6 +3,8 @@
 mod dilated;
 mod multi_head;
 mod multi_head_config;
+#[cfg(test)]
+mod tests;
 
 pub use dilated::{AttentionInput, DilatedAttention, DilatedAttentionConfig};
 pub use multi_head::{MhaInput, MhaOutput, MultiHeadDilatedAttention};

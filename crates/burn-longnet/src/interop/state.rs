@@ -1,5 +1,6 @@
 //! A PyTorch state dict and its way into Burn's modules.
 
+use crate::attention::MultiHeadDilatedAttention;
 use burn::module::Param;
 use burn::nn::{Embedding, LayerNorm, Linear};
 use burn::store::{ModuleStore, SafetensorsStore};
@@ -209,8 +210,31 @@ impl StateDict {
         }
     }
 
+    /// `q_proj`, `k_proj` and `v_proj` under `prefix`, into three projections or one.
+    pub(super) fn projections(
+        &mut self,
+        attention: &mut MultiHeadDilatedAttention,
+        prefix: &str,
+    ) -> Result<(), ImportError> {
+        let names = ["q_proj", "k_proj", "v_proj"].map(|part| format!("{prefix}{part}"));
+        if let Some(qkv) = &mut attention.qkv {
+            let fused = format!("{prefix}qkv_proj");
+            self.fuse(&names.each_ref().map(String::as_str), &fused);
+            return self.linear(qkv, &fused);
+        }
+        let MultiHeadDilatedAttention {
+            query, key, value, ..
+        } = attention;
+        for (linear, name) in [query, key, value].into_iter().zip(&names) {
+            if let Some(linear) = linear {
+                self.linear(linear, name)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Puts `names`, side by side, where one linear layer is.
-    pub(super) fn fuse(&mut self, names: &[&str], into: &str) {
+    fn fuse(&mut self, names: &[&str], into: &str) {
         for part in ["weight", "bias"] {
             let found: Vec<_> = names
                 .iter()

@@ -101,7 +101,7 @@ impl RotationTable {
 /// `theta^(-2i/width)`, the angle of pair `i` per position.
 pub(super) fn frequencies(theta: f64, width: usize) -> Vec<f64> {
     assert!(
-        width % 2 == 0,
+        width.is_multiple_of(2),
         "position encodings rotate pairs of channels, but heads have {width}, which is odd"
     );
     (0..width / 2)

@@ -1,0 +1,49 @@
+//! What a language model reads.
+
+use burn::tensor::{Bool, Int, Tensor};
+
+/// Tokens with what goes along. A tensor of tokens alone converts into it.
+#[derive(Clone, Debug)]
+pub struct LmInput {
+    pub(super) tokens: Tensor<2, Int>,
+    pub(super) documents: Option<Tensor<2, Int>>,
+    pub(super) mask_pad: Option<Tensor<2, Bool>>,
+    pub(super) seed: Option<u64>,
+}
+
+impl From<Tensor<2, Int>> for LmInput {
+    fn from(tokens: Tensor<2, Int>) -> Self {
+        Self {
+            tokens,
+            documents: None,
+            mask_pad: None,
+            seed: None,
+        }
+    }
+}
+
+impl LmInput {
+    /// Tokens `[batch, n]`.
+    pub fn new(tokens: Tensor<2, Int>) -> Self {
+        tokens.into()
+    }
+
+    /// Document ids `[batch, n]`: a position sees its own document only.
+    pub fn documents(mut self, documents: impl Into<Option<Tensor<2, Int>>>) -> Self {
+        self.documents = documents.into();
+        self
+    }
+
+    /// Hides positions: `[batch, n]`, true is padding.
+    pub fn mask_pad(mut self, mask_pad: impl Into<Option<Tensor<2, Bool>>>) -> Self {
+        self.mask_pad = mask_pad.into();
+        self
+    }
+
+    /// Drops by this seed. Without it dropout is on under autodiff, with a seed from the device's
+    /// generator.
+    pub fn seed(mut self, seed: impl Into<Option<u64>>) -> Self {
+        self.seed = seed.into();
+        self
+    }
+}
