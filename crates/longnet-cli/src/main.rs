@@ -1,2 +1,21 @@
-//! The `longnet` program.
-fn main() {}
+//! The `longnet` program: trains, evaluates and runs LongNet language models.
+
+mod args;
+mod commands;
+mod exit;
+mod out;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match commands::run(args::Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            for line in failure.to_string().lines() {
+                eprintln!("error: {line}");
+            }
+            failure.code()
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! `longnet config check` and `longnet config show`.
+
+use crate::args::{ConfigArgs, ConfigCommand};
+use crate::exit::Failure;
+use crate::out::out;
+use longnet_train::config::{ConfigErrors, Resolved};
+use longnet_train::estimate::Estimate;
+
+pub fn run(command: ConfigCommand) -> Result<(), Failure> {
+    match command {
+        ConfigCommand::Check(args) => check(&load(&args)?),
+        ConfigCommand::Show(args) => out(&load(&args)?.to_string()),
+    }
+    Ok(())
+}
+
+fn load(args: &ConfigArgs) -> Result<Resolved, ConfigErrors> {
+    Resolved::load(Some(&args.config), &args.set.set)
+}
+
+fn check(resolved: &Resolved) {
+    let config = &resolved.config;
+    let mut text = format!("ok\n{}\n", Estimate::of(config));
+    for warning in config.pattern().warnings(config.data.context) {
+        text += &format!("warning: {warning}\n");
+    }
+    out(&text);
+}

@@ -1,0 +1,62 @@
+//! Where to compute.
+
+use crate::config::closest;
+use burn::tensor::Device;
+
+/// The backends of Burn by the name of the cargo feature that brings each.
+const BACKENDS: [&str; 7] = ["flex", "cuda", "rocm", "metal", "vulkan", "wgpu", "cpu"];
+
+/// Why there is no device.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BackendError {
+    /// No backend has this name.
+    #[error("--backend {name}: unknown backend{hint}; the backends are {}", BACKENDS.join(", "))]
+    Unknown {
+        /// The name given.
+        name: String,
+        /// "; did you mean ...", or nothing.
+        hint: String,
+    },
+    /// The program was built without the backend.
+    #[error(
+        "--backend {name}: this program was built without it; build with --features {name} (cargo run --release -p longnet-cli --features {name} -- ...)"
+    )]
+    NotBuilt {
+        /// The backend and its feature.
+        name: String,
+    },
+}
+
+/// The default device of the backend `name`.
+///
+/// # Errors
+///
+/// An unknown name, or a backend whose cargo feature is off.
+pub fn device(name: &str) -> Result<Device, BackendError> {
+    match name {
+        #[cfg(feature = "flex")]
+        "flex" => Ok(Device::flex()),
+        _ if BACKENDS.contains(&name) => Err(BackendError::NotBuilt { name: name.into() }),
+        _ => Err(BackendError::Unknown {
+            name: name.into(),
+            hint: closest(name, BACKENDS)
+                .map(|guess| format!("; did you mean '{guess}'?"))
+                .unwrap_or_default(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_that_is_not_there_is_named_with_its_feature() {
+        assert_eq!(
+            device("flax").unwrap_err().to_string(),
+            "--backend flax: unknown backend; did you mean 'flex'?; the backends are flex, cuda, rocm, metal, vulkan, wgpu, cpu"
+        );
+        let error = device("rocm").unwrap_err();
+        assert!(error.to_string().contains("--features rocm"), "{error}");
+    }
+}

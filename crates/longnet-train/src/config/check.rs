@@ -1,0 +1,193 @@
+//! Values that are out of range or at odds with each other.
+
+use super::sections::Positions;
+use super::{ConfigError, Origin, Resolved};
+use longnet_pattern::DilatedPattern;
+
+/// All problems of a config whose types are right.
+pub(super) fn check(resolved: &Resolved) -> Vec<ConfigError> {
+    let mut problems = Problems {
+        resolved,
+        found: Vec::new(),
+    };
+    problems.model();
+    problems.attention();
+    problems.data();
+    problems.train();
+    problems.generate();
+    problems.found
+}
+
+struct Problems<'a> {
+    resolved: &'a Resolved,
+    found: Vec<ConfigError>,
+}
+
+impl Problems<'_> {
+    /// Reports `message` unless `ok`. Of the `keys` that take part, one given by `--set` is blamed
+    /// before one of the file, and that before a default.
+    fn require(&mut self, ok: bool, keys: &[&str], message: impl FnOnce() -> String) {
+        if ok {
+            return;
+        }
+        let certainty = |key: &&&str| match self.resolved.origin(key) {
+            Origin::Set(_) => 0,
+            Origin::File(..) => 1,
+            Origin::Default => 2,
+        };
+        let key = keys.iter().min_by_key(certainty).expect("a check has keys");
+        let (section, field) = key.split_once('.').expect("keys are section.field");
+        let value = self
+            .resolved
+            .config
+            .sections()
+            .into_iter()
+            .find(|s| s.key() == section)
+            .and_then(|s| s.get(field))
+            .map_or("unset".to_string(), |value| value.to_string());
+        self.found.push(ConfigError {
+            origin: self.resolved.origin(key).clone(),
+            key: format!("{key} = {value}"),
+            message: message(),
+        });
+    }
+
+    fn at_least(&mut self, key: &str, value: usize, least: usize) {
+        self.require(value >= least, &[key], || {
+            format!("must be {least} or more")
+        });
+    }
+
+    fn share(&mut self, key: &str, value: f64) {
+        let ok = (0.0..1.0).contains(&value);
+        self.require(ok, &[key], || "must be 0 or more and below 1".into());
+    }
+
+    fn model(&mut self) {
+        let m = &self.resolved.config.model;
+        self.at_least("model.d_model", m.d_model, 1);
+        self.at_least("model.heads", m.heads, 1);
+        self.at_least("model.layers", m.layers, 1);
+        self.at_least("model.ffn", m.ffn.unwrap_or(1), 1);
+        self.at_least("model.kv_heads", m.kv_heads.unwrap_or(1), 1);
+        self.share("model.dropout", m.dropout);
+        if m.d_model == 0 || m.heads == 0 || m.kv_heads == Some(0) {
+            return;
+        }
+        let whole = m.d_model.is_multiple_of(m.heads);
+        self.require(whole, &["model.heads", "model.d_model"], || {
+            format!(
+                "heads = {} does not divide d_model = {}; use one of {:?} heads or another width",
+                m.heads,
+                m.d_model,
+                divisors(m.d_model)
+            )
+        });
+        let kv_heads = m.kv_heads.unwrap_or(m.heads);
+        let whole_kv = m.heads.is_multiple_of(kv_heads);
+        self.require(whole_kv, &["model.kv_heads", "model.heads"], || {
+            format!(
+                "kv_heads = {kv_heads} does not divide heads = {}; use one of {:?}",
+                m.heads,
+                divisors(m.heads)
+            )
+        });
+        let rotates = matches!(m.positions, Positions::Rotary | Positions::Xpos);
+        let even = !rotates || !whole || (m.d_model / m.heads).is_multiple_of(2);
+        self.require(even, &["model.heads", "model.d_model"], || {
+            format!(
+                "a head has d_model / heads = {} channels, and rotary and xpos need an even number; change heads, d_model or positions",
+                m.d_model / m.heads
+            )
+        });
+    }
+
+    fn attention(&mut self) {
+        let (m, a) = (&self.resolved.config.model, &self.resolved.config.attention);
+        self.share("attention.dropout", a.dropout);
+        let keys = ["attention.segments", "attention.dilations"];
+        let pattern = DilatedPattern::from_lists(m.heads.max(1), &a.segments, &a.dilations)
+            .and_then(|builder| builder.build());
+        let message = pattern.err().map(|e| e.to_string());
+        self.require(message.is_none(), &keys, || message.unwrap_or_default());
+    }
+
+    fn data(&mut self) {
+        let d = &self.resolved.config.data;
+        self.require(!d.paths.is_empty(), &["data.paths"], || {
+            "names no text; list files, folders or globs, such as paths = [\"book.txt\", \"src\"]"
+                .into()
+        });
+        for (key, globs) in [("data.paths", &d.paths), ("data.exclude", &d.exclude)] {
+            for text in globs {
+                let error = glob::Pattern::new(text).err();
+                self.require(error.is_none(), &[key], || {
+                    let reason = error.as_ref().map_or("", |e| e.msg);
+                    format!("'{text}' is not a glob: {reason}")
+                });
+            }
+        }
+        self.at_least("data.context", d.context, 2);
+        self.at_least("data.valid_block", d.valid_block, 2);
+        let ok = d.valid_fraction > 0.0 && d.valid_fraction <= 0.5;
+        self.require(ok, &["data.valid_fraction"], || {
+            "must be above 0 and at most 0.5, such as 0.05".into()
+        });
+    }
+
+    fn train(&mut self) {
+        let t = &self.resolved.config.train;
+        for (key, value) in [
+            ("train.steps", t.steps),
+            ("train.batch", t.batch),
+            ("train.accumulate", t.accumulate),
+            ("train.loss_chunk", t.loss_chunk),
+            ("train.eval_every", t.eval_every),
+        ] {
+            self.at_least(key, value, 1);
+        }
+        let fits = t.warmup <= t.steps;
+        self.require(fits, &["train.warmup", "train.steps"], || {
+            format!(
+                "warmup = {} is longer than steps = {}; a tenth of the steps is usual",
+                t.warmup, t.steps
+            )
+        });
+        for (key, value) in [
+            ("train.lr", t.lr),
+            ("train.eps", t.eps),
+            ("train.log_seconds", t.log_seconds),
+        ] {
+            let ok = value > 0.0 && value.is_finite();
+            self.require(ok, &[key], || "must be above 0 and finite".into());
+        }
+        for (key, value) in [
+            ("train.weight_decay", t.weight_decay),
+            ("train.clip", t.clip),
+        ] {
+            let ok = value >= 0.0 && value.is_finite();
+            self.require(ok, &[key], || "must be 0 or more and finite".into());
+        }
+        self.share("train.beta1", t.beta1);
+        self.share("train.beta2", t.beta2);
+        let ok = (0.0..=1.0).contains(&t.lr_floor);
+        self.require(ok, &["train.lr_floor"], || {
+            "must be from 0 to 1, a share of lr".into()
+        });
+        self.require(!t.run_dir.is_empty(), &["train.run_dir"], || {
+            "must name a folder, such as runs/first".into()
+        });
+    }
+
+    fn generate(&mut self) {
+        let g = &self.resolved.config.generate;
+        let ok = g.temperature >= 0.0 && g.temperature.is_finite();
+        self.require(ok, &["generate.temperature"], || {
+            "must be 0 or more and finite".into()
+        });
+    }
+}
+
+fn divisors(n: usize) -> Vec<usize> {
+    (1..=n.min(64)).filter(|d| n.is_multiple_of(*d)).collect()
+}

@@ -1,0 +1,60 @@
+//! The configuration: sections, where their values come from, and what is wrong with them.
+//!
+//! Each section is one struct, declared with a line of documentation and a default per field
+//! ([`sections`]). [`Resolved::load`] reads a file and `--set` assignments over the defaults and
+//! checks the result; every error names its file and line.
+
+mod check;
+mod error;
+mod lower;
+mod section;
+pub mod sections;
+mod show;
+mod source;
+mod suggest;
+mod value;
+
+pub use error::{ConfigError, ConfigErrors};
+pub use section::{Field, Section};
+pub use source::{Origin, Resolved};
+pub(crate) use suggest::closest;
+
+use sections::{Attention, Data, Generate, Model, Train};
+
+/// A whole configuration.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// The network.
+    pub model: Model,
+    /// The attention pattern.
+    pub attention: Attention,
+    /// The text to learn.
+    pub data: Data,
+    /// Optimisation, evaluation and checkpoints.
+    pub train: Train,
+    /// Sampling.
+    pub generate: Generate,
+}
+
+impl Config {
+    /// The sections, in the order they are shown.
+    pub fn sections(&self) -> [&dyn Section; 5] {
+        [
+            &self.model,
+            &self.attention,
+            &self.data,
+            &self.train,
+            &self.generate,
+        ]
+    }
+
+    fn sections_mut(&mut self) -> [&mut dyn Section; 5] {
+        [
+            &mut self.model,
+            &mut self.attention,
+            &mut self.data,
+            &mut self.train,
+            &mut self.generate,
+        ]
+    }
+}

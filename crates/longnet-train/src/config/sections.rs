@@ -1,0 +1,197 @@
+//! The sections of a config file.
+
+use super::section::section;
+use super::value::choices;
+use longnet_pattern::{HeadAssignment, HeadOffset, MixGradient};
+
+/// The nonlinearity of the feed-forward layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// Gaussian error linear unit.
+    Gelu,
+    /// Rectified linear unit.
+    Relu,
+    /// x times sigmoid(x).
+    Swish,
+    /// Swish-gated linear unit: three projections instead of two.
+    SwiGlu,
+}
+choices!(Activation { Gelu = "gelu", Relu = "relu", Swish = "swish", SwiGlu = "swiglu" });
+
+/// Where layers are normalised and how they are initialised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Norm {
+    /// Pre-norm with sub-layer norms and MAGNETO's initialisation (the paper).
+    SubLn,
+    /// Post-norm with DeepNet's residual scale and initialisation.
+    DeepNorm,
+}
+choices!(Norm { SubLn = "sub-ln", DeepNorm = "deepnorm" });
+
+/// How positions enter the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Positions {
+    /// Rotary embeddings of queries and keys.
+    Rotary,
+    /// Rotary embeddings with an exponential decay over distance (the paper).
+    Xpos,
+    /// A learned vector for each position, added to the token embedding.
+    Learned,
+    /// None: only causality tells positions apart.
+    None,
+}
+choices!(Positions { Rotary = "rotary", Xpos = "xpos", Learned = "learned", None = "none" });
+
+/// How the learning rate falls after the warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decay {
+    /// Half a cosine wave.
+    Cosine,
+    /// A straight line.
+    Linear,
+    /// Not at all.
+    Constant,
+}
+choices!(Decay { Cosine = "cosine", Linear = "linear", Constant = "constant" });
+
+/// What turns bytes into tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenizerKind {
+    /// Every byte is a token: a vocabulary of 256.
+    Byte,
+}
+choices!(TokenizerKind { Byte = "byte" });
+
+section! {
+    /// The network.
+    Model = "model" {
+        /// Width of the residual stream; a multiple of heads.
+        d_model: usize = 256,
+        /// Query heads of each attention layer.
+        heads: usize = 8,
+        /// Key/value heads, a divisor of heads. Unset: as many as heads.
+        kv_heads: Option<usize> = None,
+        /// Transformer layers.
+        layers: usize = 4,
+        /// Inner width of the feed-forward layers. Unset: 4 d_model.
+        ffn: Option<usize> = None,
+        /// Nonlinearity of the feed-forward layers: gelu, relu, swish or swiglu.
+        activation: Activation = Activation::Gelu,
+        /// sub-ln (pre-norm with MAGNETO's sub-layer norms) or deepnorm (post-norm).
+        norm: Norm = Norm::SubLn,
+        /// Position encoding: rotary, xpos, learned or none.
+        positions: Positions = Positions::Rotary,
+        /// Share the token embedding with the output head.
+        tie: bool = true,
+        /// Multiply token embeddings by sqrt(d_model).
+        embedding_scale: bool = false,
+        /// Normalise the embeddings before the first layer.
+        embedding_norm: bool = false,
+        /// Normalise queries and keys of each head.
+        qk_norm: bool = false,
+        /// Dropout of embeddings and residual branches, 0 to below 1.
+        dropout: f64 = 0.0,
+        /// Keep no activations inside layers; compute them again in the backward pass.
+        recompute: bool = false,
+    }
+}
+
+section! {
+    /// The dilated attention pattern.
+    Attention = "attention" {
+        /// Segment length of each branch, in tokens.
+        segments: Vec<usize> = vec![2048, 4096, 8192, 16384, 32768],
+        /// Dilation rate of each branch.
+        dilations: Vec<usize> = vec![1, 2, 4, 6, 12],
+        /// Which heads run which branches: all (every head every branch) or grouped.
+        assignment: HeadAssignment = HeadAssignment::All,
+        /// Which residue a head takes: modulo (the paper) or by-group (torchscale).
+        offset: HeadOffset = HeadOffset::Modulo,
+        /// Gradient of the branch mix: exact, or detached as torchscale trains.
+        gradient: MixGradient = MixGradient::Exact,
+        /// Dropout of attention weights, 0 to below 1.
+        dropout: f64 = 0.0,
+    }
+}
+
+section! {
+    /// The text to learn.
+    Data = "data" {
+        /// Files, folders and globs; relative ones start at root.
+        paths: Vec<String> = vec![],
+        /// Folder that relative paths start from; relative to the working directory.
+        root: String = ".".into(),
+        /// File name endings taken from folders and globs, without the dot. Empty: all.
+        extensions: Vec<String> = vec![],
+        /// Globs of files to leave out, matched against the path below root.
+        exclude: Vec<String> = vec![],
+        /// What turns bytes into tokens: byte.
+        tokenizer: TokenizerKind = TokenizerKind::Byte,
+        /// Tokens of one training sequence.
+        context: usize = 4096,
+        /// Share of the bytes held out for validation, above 0 and up to 0.5.
+        valid_fraction: f64 = 0.05,
+        /// Validation text is held out in blocks of up to this many bytes of one file.
+        valid_block: usize = 65536,
+    }
+}
+
+section! {
+    /// Optimisation, evaluation and checkpoints.
+    Train = "train" {
+        /// Optimiser steps.
+        steps: usize = 1000,
+        /// Sequences in one forward and backward pass.
+        batch: usize = 1,
+        /// Passes whose gradients are averaged into one step.
+        accumulate: usize = 1,
+        /// Highest learning rate, reached at the end of the warm-up.
+        lr: f64 = 6e-4,
+        /// Learning rate at the last step, as a share of lr.
+        lr_floor: f64 = 0.1,
+        /// Steps over which the learning rate rises from 0.
+        warmup: usize = 100,
+        /// How the learning rate falls after the warm-up: cosine, linear or constant.
+        decay: Decay = Decay::Cosine,
+        /// AdamW: decay rate of the mean of gradients.
+        beta1: f64 = 0.9,
+        /// AdamW: decay rate of the mean of squared gradients.
+        beta2: f64 = 0.98,
+        /// AdamW: added to the root of the mean of squared gradients.
+        eps: f64 = 1e-6,
+        /// AdamW: weight decay of matrices; norms, biases and embeddings have none.
+        weight_decay: f64 = 0.01,
+        /// Largest norm of the gradient over all parameters. 0: no clipping.
+        clip: f64 = 1.0,
+        /// Tokens whose logits exist at once when the loss is computed.
+        loss_chunk: usize = 2048,
+        /// Seed of the initial weights, the order of the data and dropout.
+        seed: usize = 0,
+        /// Steps between evaluations on the validation text.
+        eval_every: usize = 100,
+        /// Validation windows of such an evaluation, spread evenly; the last one takes all. 0: all.
+        eval_windows: usize = 16,
+        /// Steps between checkpoints. 0: only one at the end.
+        checkpoint_every: usize = 500,
+        /// Seconds between progress lines.
+        log_seconds: f64 = 5.0,
+        /// Folder of the run: checkpoints, log.jsonl. {name} is the config file's name.
+        run_dir: String = "runs/{name}".into(),
+    }
+}
+
+section! {
+    /// Sampling from the model.
+    Generate = "generate" {
+        /// Text to continue.
+        prompt: String = "".into(),
+        /// Tokens to generate.
+        tokens: usize = 256,
+        /// 0 takes the likeliest token; higher is more varied.
+        temperature: f64 = 0.8,
+        /// Draw from the k likeliest tokens only. 0: from all.
+        top_k: usize = 40,
+        /// Seed of the draws.
+        seed: usize = 0,
+    }
+}

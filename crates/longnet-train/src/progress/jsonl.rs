@@ -1,0 +1,75 @@
+//! The log of a run: one JSON object a line.
+
+use burn::train::logger::MetricLogger;
+use burn::train::metric::store::{EpochSummary, MetricsUpdate, Split};
+use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+use std::io::Write;
+
+/// Writes each training step and each evaluation:
+///
+/// ```text
+/// {"bits_per_byte":7.99,"loss":5.54,...,"split":"train","step":1}
+/// {"bits_per_byte":3.03,"loss":2.10,...,"split":"valid","step":100}
+/// ```
+pub struct JsonLines<W> {
+    out: W,
+    step: usize,
+    names: HashMap<MetricId, String>,
+}
+
+impl<W: Write> JsonLines<W> {
+    /// Writes to `out`.
+    pub fn new(out: W) -> Self {
+        Self {
+            out,
+            step: 0,
+            names: HashMap::new(),
+        }
+    }
+}
+
+impl<W: Write + Send> MetricLogger for JsonLines<W> {
+    fn log(&mut self, update: MetricsUpdate, _epoch: usize, split: &Split) {
+        let entries = update.entries_numeric.into_iter();
+        let values: Vec<_> = entries
+            .filter_map(|e| Some((self.names.get(&e.entry.metric_id)?, e.numeric_entry?)))
+            .collect();
+        let is_final = |(_, entry): &(_, NumericEntry)| matches!(entry, NumericEntry::Final(_));
+        // Steps are logged one by one, evaluations by their mean.
+        let train = *split == Split::Train;
+        if values.is_empty() || values.iter().all(is_final) == train {
+            return;
+        }
+        self.step += usize::from(train);
+        let mut line = Map::new();
+        line.insert("split".into(), split.to_string().into());
+        line.insert("step".into(), self.step.into());
+        for (name, entry) in values {
+            line.insert(name.clone(), entry.current().into());
+        }
+        if let Err(error) = writeln!(self.out, "{}", Value::Object(line)) {
+            log::warn!("cannot write the log: {error}");
+        }
+        let _ = self.out.flush();
+    }
+
+    fn read_numeric(
+        &mut self,
+        _name: &str,
+        _epoch: usize,
+        _split: &Split,
+    ) -> Result<Vec<NumericEntry>, String> {
+        // Only early stopping and summaries of burn-train ask, and neither is used.
+        Ok(Vec::new())
+    }
+
+    fn log_metric_definition(&mut self, definition: MetricDefinition) {
+        let key = definition.name.to_lowercase();
+        let key = key.replace('/', "_per_").replace(' ', "_");
+        self.names.insert(definition.metric_id, key);
+    }
+
+    fn log_epoch_summary(&mut self, _summary: EpochSummary) {}
+}

@@ -1,0 +1,230 @@
+//! Progress as lines of text.
+
+use crate::metrics::{BITS_PER_BYTE, GRAD_NORM, LEARNING_RATE, LOSS, SPEED};
+use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
+use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
+use burn::train::renderer::{
+    EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
+    MetricsRendererTraining,
+};
+use std::collections::HashMap;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Writes one line a period, and one for each evaluation:
+///
+/// ```text
+/// step    40/300  loss 2.4501  ppl 11.6  3.535 bits/byte  9840 tok/s  lr 2.00e-3  grad 0.61  left 1m52s
+/// step   100/300  valid  loss 2.1034  ppl 8.19  3.035 bits/byte
+/// ```
+pub struct Lines<W> {
+    out: W,
+    steps: usize,
+    period: Duration,
+    names: HashMap<MetricId, Arc<String>>,
+    train: Means,
+    valid: Means,
+    in_valid: bool,
+    /// Steps done, and how many of them before this epoch.
+    step: usize,
+    before: usize,
+    started: Option<Instant>,
+    /// Steps done and the time when the clock for "left" started.
+    since: usize,
+    printed: Option<Instant>,
+}
+
+/// Weighted means and last values since they were last shown.
+#[derive(Default)]
+struct Means(HashMap<Arc<String>, (f64, f64, f64)>);
+
+impl Means {
+    fn add(&mut self, name: Arc<String>, entry: &NumericEntry) {
+        let (value, weight) = match entry {
+            NumericEntry::Aggregated {
+                aggregated_value,
+                count,
+            } => (*aggregated_value, *count as f64),
+            NumericEntry::Value(value) => (*value, 1.0),
+            // The mean of what was added already.
+            NumericEntry::Final(_) => return,
+        };
+        let (sum, weights, last) = self.0.entry(name).or_default();
+        *sum += value * weight;
+        *weights += weight;
+        *last = value;
+    }
+
+    fn mean(&self, name: &str) -> f64 {
+        let found = self.0.get(&name.to_string());
+        found.map_or(f64::NAN, |(sum, weights, _)| sum / weights)
+    }
+
+    fn last(&self, name: &str) -> f64 {
+        let found = self.0.get(&name.to_string());
+        found.map_or(f64::NAN, |(_, _, last)| *last)
+    }
+
+    fn losses(&self) -> String {
+        let (loss, bits) = (self.mean(LOSS), self.mean(BITS_PER_BYTE));
+        let perplexity = significant(loss.exp());
+        format!("loss {loss:.4}  ppl {perplexity}  {bits:.3} bits/byte")
+    }
+}
+
+/// Three significant digits, as long as that is short.
+fn significant(value: f64) -> String {
+    match value {
+        v if v >= 100.0 => format!("{v:.0}"),
+        v if v >= 10.0 => format!("{v:.1}"),
+        v => format!("{v:.2}"),
+    }
+}
+
+/// 83 seconds as "1m23s".
+pub(crate) fn duration(seconds: f64) -> String {
+    let s = seconds.round() as u64;
+    match s {
+        0..60 => format!("{s}s"),
+        60..3600 => format!("{}m{:02}s", s / 60, s % 60),
+        _ => format!("{}h{:02}m", s / 3600, s / 60 % 60),
+    }
+}
+
+impl<W: Write> Lines<W> {
+    /// Writes to `out` about a run of `steps`, a line every `period`.
+    pub fn new(out: W, steps: usize, period: Duration) -> Self {
+        Self {
+            out,
+            steps,
+            period,
+            names: HashMap::new(),
+            train: Means::default(),
+            valid: Means::default(),
+            in_valid: false,
+            step: 0,
+            before: 0,
+            started: None,
+            since: 0,
+            printed: None,
+        }
+    }
+
+    fn line(&mut self, text: &str) {
+        let width = self.steps.to_string().len();
+        // A reader that went away must not end the training.
+        let _ = writeln!(
+            self.out,
+            "step {:>width$}/{}  {text}",
+            self.step, self.steps
+        );
+        let _ = self.out.flush();
+    }
+
+    fn train_line(&mut self) {
+        let now = Instant::now();
+        self.printed = Some(now);
+        let done = self.step.saturating_sub(self.since);
+        let left = match (self.started, done) {
+            (Some(started), 1..) => {
+                let pace = (now - started).as_secs_f64() / done as f64;
+                duration(pace * (self.steps - self.step.min(self.steps)) as f64)
+            }
+            _ => "?".into(),
+        };
+        let means = std::mem::take(&mut self.train);
+        self.line(&format!(
+            "{}  {:.0} tok/s  lr {:.2e}  grad {:.2}  left {left}",
+            means.losses(),
+            means.mean(SPEED),
+            means.last(LEARNING_RATE),
+            means.mean(GRAD_NORM),
+        ));
+    }
+
+    fn take(&mut self, state: MetricState, valid: bool) {
+        if let MetricState::Numeric(entry, Some(value)) = state
+            && let Some(name) = self.names.get(&entry.metric_id)
+        {
+            let means = if valid {
+                &mut self.valid
+            } else {
+                &mut self.train
+            };
+            means.add(name.clone(), &value);
+        }
+    }
+}
+
+impl<W: Write + Send + Sync> MetricsRendererTraining for Lines<W> {
+    fn update_train(&mut self, state: MetricState) {
+        self.take(state, false);
+    }
+
+    fn update_valid(&mut self, state: MetricState) {
+        self.take(state, true);
+    }
+}
+
+impl<W: Write + Send> TrainingProgressLogger for Lines<W> {
+    fn start(&mut self, _: usize, _: usize, _: Option<usize>, _: Option<&str>) {
+        self.started = Some(Instant::now());
+        self.printed = self.started;
+    }
+
+    fn start_split(&mut self, split: &str, _: usize) {
+        self.in_valid = split == "valid";
+    }
+
+    fn update_split(&mut self, items_processed: usize) {
+        if self.in_valid {
+            return;
+        }
+        self.step = self.before + items_processed;
+        let due = self.printed.is_none_or(|at| at.elapsed() >= self.period);
+        if due || self.step == 1 {
+            self.train_line();
+        }
+    }
+
+    fn end_split(&mut self) {
+        if self.in_valid {
+            let means = std::mem::take(&mut self.valid);
+            self.line(&format!("valid  {}", means.losses()));
+        } else {
+            if !self.train.0.is_empty() {
+                self.train_line();
+            }
+            self.before = self.step;
+        }
+    }
+
+    fn update_epoch(&mut self, _: usize) {}
+
+    fn end(&mut self) {}
+
+    fn log_event_training(&mut self, _: String) {}
+}
+
+impl<W: Write + Send + Sync> MetricsRenderer for Lines<W> {
+    fn manual_close(&mut self) {}
+
+    fn register_metric(&mut self, definition: MetricDefinition) {
+        self.names.insert(definition.metric_id, definition.name);
+    }
+}
+
+/// burn-train asks every renderer to show evaluations too; the trainer has none of that kind.
+impl<W: Write + Send + Sync> MetricsRendererEvaluation for Lines<W> {
+    fn update_test(&mut self, _: EvaluationName, _: MetricState) {}
+}
+
+impl<W: Write + Send> EvaluationProgressLogger for Lines<W> {
+    fn start_global_progress(&mut self, _: usize) {}
+    fn start_test(&mut self, _: &str, _: usize) {}
+    fn update_test_progress(&mut self, _: usize) {}
+    fn end_test(&mut self) {}
+    fn end_global_progress(&mut self) {}
+    fn log_event_evaluation(&mut self, _: String) {}
+}

@@ -1,0 +1,120 @@
+//! Checkpoints come back as they were, or say what is wrong.
+
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::{Device, Tensor};
+use longnet_train::checkpoint::{self, Checkpoint};
+use longnet_train::config::Resolved;
+use longnet_train::config::sections::Train;
+use longnet_train::data::Cursor;
+use longnet_train::optim::optimizer;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const CURSOR: Cursor = Cursor { epoch: 2, taken: 7 };
+
+fn linear(width: usize) -> Linear {
+    LinearConfig::new(3, width).init(&Device::default().autodiff())
+}
+
+fn saved(run: &Path, step: usize, model: &Linear) -> PathBuf {
+    let sets = ["data.paths=a.txt".to_string()];
+    let config = Resolved::load(None, &sets).unwrap();
+    let mut optimizer = optimizer(&Train::default(), model);
+    let grads = model.weight.val().sum().backward();
+    let grads = burn::optim::GradientsParams::from_grads(grads, model);
+    optimizer.step(1e-3, model.clone(), grads);
+    fs::create_dir_all(run).unwrap();
+    checkpoint::save(run, &config, model, &optimizer, step, CURSOR).unwrap()
+}
+
+fn weights(model: &Linear) -> Tensor<2> {
+    model.weight.val().inner()
+}
+
+#[test]
+fn the_latest_checkpoint_comes_back_bit_for_bit() {
+    let root = tempfile::tempdir().unwrap();
+    let run = root.path().join("run");
+    let model = linear(4);
+    saved(&run, 1, &linear(4));
+    let folder = saved(&run, 2, &model);
+    let checkpoint = Checkpoint::latest(&run, &["train.steps=900".into()]).unwrap();
+    assert_eq!(checkpoint.folder(), folder);
+    assert_eq!(checkpoint.config.config.data.paths, ["a.txt"]);
+    assert_eq!(checkpoint.config.config.train.steps, 900);
+    let loaded = checkpoint.weights(linear(4)).unwrap();
+    weights(&loaded)
+        .into_data()
+        .assert_eq(&weights(&model).into_data(), true);
+    let state = checkpoint.state().unwrap();
+    assert_eq!((state.step, state.cursor), (2, CURSOR));
+    assert_eq!(state.parameters["weight"], model.weight.id.val());
+    let drafts = fs::read_dir(&run).unwrap().filter(|entry| {
+        let name = entry.as_ref().unwrap().file_name();
+        name.to_string_lossy().ends_with(".tmp")
+    });
+    assert_eq!(drafts.count(), 0);
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let root = tempfile::tempdir().unwrap();
+    let run = root.path().join("run");
+    let error = |run: &Path| Checkpoint::latest(run, &[]).unwrap_err().to_string();
+    assert!(
+        error(&run).starts_with("there is no run at /"),
+        "{}",
+        error(&run)
+    );
+    fs::create_dir(&run).unwrap();
+    assert!(
+        error(&run).contains("run holds no finished checkpoint"),
+        "{}",
+        error(&run)
+    );
+    let folder = saved(&run, 5, &linear(4));
+    fs::remove_file(folder.join("model.safetensors")).unwrap();
+    assert!(
+        error(&run).contains("step-000005 has no model.safetensors"),
+        "{}",
+        error(&run)
+    );
+}
+
+#[test]
+fn weights_cut_short_at_any_length_are_an_error() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = saved(root.path(), 5, &linear(4));
+    let file = folder.join("model.safetensors");
+    let whole = fs::read(&file).unwrap();
+    for keep in [0, 4, 8, 40, whole.len() - 1] {
+        fs::write(&file, &whole[..keep]).unwrap();
+        let checkpoint = Checkpoint::open(&folder, &[]).unwrap();
+        let error = checkpoint.weights(linear(4)).unwrap_err().to_string();
+        assert!(error.starts_with("cannot read /"), "{keep}: {error}");
+        assert!(error.contains("model.safetensors: "), "{keep}: {error}");
+    }
+}
+
+#[test]
+fn weights_of_another_size_are_an_error() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = saved(root.path(), 5, &linear(4));
+    let checkpoint = Checkpoint::open(&folder, &[]).unwrap();
+    let error = checkpoint.weights(linear(5)).unwrap_err().to_string();
+    assert!(error.contains("do not fit the config"), "{error}");
+    assert!(error.contains("weight"), "{error}");
+}
+
+#[test]
+fn an_earlier_run_is_set_aside_and_nothing_is_lost() {
+    let root = tempfile::tempdir().unwrap();
+    let run = root.path().join("run");
+    assert_eq!(checkpoint::set_aside(&run).unwrap(), None);
+    for expected in ["run.1", "run.2"] {
+        saved(&run, 1, &linear(4));
+        let aside = checkpoint::set_aside(&run).unwrap().unwrap();
+        assert_eq!(aside, root.path().join(expected));
+        assert!(aside.join("step-000001").is_dir() && !run.exists());
+    }
+}

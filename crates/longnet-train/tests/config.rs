@@ -1,0 +1,226 @@
+//! What a wrong config is told, word for word.
+
+use longnet_train::config::{Origin, Resolved};
+use std::path::Path;
+
+/// A good config file of ten lines, then `extra`, in `folder`.
+fn file(folder: &Path, extra: &str) -> std::path::PathBuf {
+    let path = folder.join("x.toml");
+    let text = format!(
+        "# comment\n[model]\nd_model = 64 # width\nheads = 4\n\n[attention]\nsegments = [64, 256]\ndilations = [1, 4]\n[data]\npaths = [\"a.txt\"]\n{extra}"
+    );
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// The errors of the file with `extra` and `sets`, the folder left out of them.
+fn errors(extra: &str, sets: &[&str]) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(folder.path(), extra);
+    let sets: Vec<String> = sets.iter().map(|s| s.to_string()).collect();
+    let errors = Resolved::load(Some(&path), &sets).expect_err("the config is wrong");
+    let prefix = format!("{}/", folder.path().display());
+    let lines = errors.0.iter().map(|e| e.to_string().replace(&prefix, ""));
+    lines.collect()
+}
+
+#[test]
+fn an_unknown_key_names_file_line_and_the_likely_key() {
+    assert_eq!(
+        errors("[train]\nstesp = 4\n", &[]),
+        ["x.toml:12: train.stesp: unknown key; did you mean 'steps'?"]
+    );
+    assert_eq!(
+        errors("layers = 4\n", &[]),
+        ["x.toml:11: data.layers: unknown key; did you mean 'model.layers'?"]
+    );
+    assert_eq!(
+        errors("qqqqq = 4\n", &[]),
+        ["x.toml:11: data.qqqqq: unknown key; 'longnet config show' lists every key"]
+    );
+}
+
+#[test]
+fn an_unknown_section_names_the_likely_section() {
+    assert_eq!(
+        errors("[trian]\nsteps = 4\nlr = 1\n", &[]),
+        ["x.toml:11: trian: unknown section; did you mean [train]?"]
+    );
+    assert_eq!(
+        errors("[zzz]\n", &[]),
+        [
+            "x.toml:11: zzz: unknown section; the sections are [model], [attention], [data], [train], [generate]"
+        ]
+    );
+}
+
+#[test]
+fn a_wrong_type_names_field_value_and_what_was_expected() {
+    assert_eq!(
+        errors("context = \"long\"\n", &[]),
+        ["x.toml:11: data.context: expected a whole number, 0 or more, found the string \"long\""]
+    );
+    assert_eq!(
+        errors("context = -1\n", &[]),
+        ["x.toml:11: data.context: expected a whole number, 0 or more, found -1"]
+    );
+    assert_eq!(
+        errors("valid_fraction = true\n[train]\ndecay = \"cosin\"\n", &[]),
+        [
+            "x.toml:11: data.valid_fraction: expected a number, found true",
+            "x.toml:13: train.decay: expected one of 'cosine', 'linear', 'constant', found the string \"cosin\"; did you mean 'cosine'?"
+        ]
+    );
+}
+
+#[test]
+fn values_out_of_range_or_at_odds_say_what_to_do() {
+    assert_eq!(
+        errors(
+            "valid_fraction = 0.7\n[train]\nsteps = 10\nwarmup = 11\n",
+            &[]
+        ),
+        [
+            "x.toml:11: data.valid_fraction = 0.7: must be above 0 and at most 0.5, such as 0.05",
+            "x.toml:14: train.warmup = 11: warmup = 11 is longer than steps = 10; a tenth of the steps is usual"
+        ]
+    );
+    assert_eq!(
+        errors("", &["model.heads=5"]),
+        [
+            "--set model.heads=5: model.heads = 5: heads = 5 does not divide d_model = 64; use one of [1, 2, 4, 8, 16, 32, 64] heads or another width"
+        ]
+    );
+    assert_eq!(
+        errors("", &["model.heads=64"]),
+        [
+            "--set model.heads=64: model.heads = 64: a head has d_model / heads = 1 channels, and rotary and xpos need an even number; change heads, d_model or positions"
+        ]
+    );
+    assert_eq!(
+        errors("", &["model.kv_heads=3"]),
+        [
+            "--set model.kv_heads=3: model.kv_heads = 3: kv_heads = 3 does not divide heads = 4; use one of [1, 2, 4]"
+        ]
+    );
+    assert_eq!(
+        errors("", &["attention.dilations=[1, 0]"]),
+        [
+            "--set attention.dilations=[1, 0]: attention.dilations = [1, 0]: branch 1: dilation rate 0 is outside 1..=2^48; 1 keeps every token, 2 every second"
+        ]
+    );
+}
+
+#[test]
+fn inconsistent_values_blame_the_one_that_was_given() {
+    // heads stands in the file, kv_heads on the command line.
+    let error = errors("", &["model.kv_heads=3"]);
+    assert!(error[0].starts_with("--set model.kv_heads=3:"), "{error:?}");
+    let error = errors("[train]\nwarmup = 2000\n", &[]);
+    assert!(error[0].starts_with("x.toml:12: train.warmup"), "{error:?}");
+}
+
+#[test]
+fn a_syntax_error_names_its_line() {
+    let error = errors("[train\n", &[]);
+    assert!(error[0].starts_with("x.toml:11: "), "{error:?}");
+    let error = errors("context = 4\ncontext = 5\n", &[]);
+    assert!(error[0].starts_with("x.toml:12: "), "{error:?}");
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = Resolved::load(Some(Path::new("nowhere.toml")), &[]).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("nowhere.toml: cannot read the config file: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn set_takes_toml_values_bare_words_and_single_entries_of_lists() {
+    let folder = tempfile::tempdir().unwrap();
+    let sets = [
+        "model.layers=7",
+        "model.activation=relu",
+        "train.lr = 1e-3",
+        "data.paths=src",
+        "data.exclude=[\"a*\", \"b\"]",
+        "generate.prompt=\"a = b\"",
+        "data.tokenizer=byte",
+        "model.layers=8",
+    ];
+    let sets: Vec<String> = sets.iter().map(|s| s.to_string()).collect();
+    let path = file(folder.path(), "");
+    let resolved = Resolved::load(Some(&path), &sets).unwrap();
+    let config = &resolved.config;
+    assert_eq!(config.model.layers, 8);
+    assert_eq!(config.train.lr, 1e-3);
+    assert_eq!(config.data.paths, ["src"]);
+    assert_eq!(config.data.exclude, ["a*", "b"]);
+    assert_eq!(config.generate.prompt, "a = b");
+    let set = Origin::Set("model.layers=8".into());
+    assert_eq!(*resolved.origin("model.layers"), set);
+    assert_eq!(*resolved.origin("model.heads"), Origin::File(path, Some(4)));
+    assert_eq!(*resolved.origin("model.ffn"), Origin::Default);
+    assert_eq!(config.train.run_dir, "runs/x");
+}
+
+#[test]
+fn a_wrong_set_is_an_error_with_a_suggestion() {
+    assert_eq!(
+        errors("", &["model.layrs=4", "layers=4", "model.layers"]),
+        [
+            "--set model.layrs=4: model.layrs: unknown key; did you mean 'layers'?",
+            "--set layers=4: layers: unknown key; did you mean 'model.layers'?",
+            "--set model.layers: expected section.field=value, such as model.layers=4"
+        ]
+    );
+}
+
+#[test]
+fn what_is_shown_reads_back_as_the_same_config() {
+    let folder = tempfile::tempdir().unwrap();
+    let sets = [
+        "train.lr=3e-5".to_string(),
+        "generate.prompt=\"a\\n\\\"b\"".to_string(),
+    ];
+    let resolved = Resolved::load(Some(&file(folder.path(), "")), &sets).unwrap();
+    let shown = resolved.to_string();
+    assert!(shown.contains("x.toml:3\n"), "{shown}");
+    assert!(
+        shown.contains("# --set\n") && shown.contains("# default\n"),
+        "{shown}"
+    );
+    let again = folder.path().join("again.toml");
+    std::fs::write(&again, shown).unwrap();
+    assert_eq!(
+        Resolved::load(Some(&again), &[]).unwrap().config,
+        resolved.config
+    );
+}
+
+#[test]
+fn every_preset_is_good_and_quickstart_explains_every_field() {
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+    let mut presets = 0;
+    for entry in std::fs::read_dir(&configs).unwrap() {
+        Resolved::load(Some(&entry.unwrap().path()), &[]).unwrap();
+        presets += 1;
+    }
+    assert!(presets >= 6, "{presets} presets");
+    let quickstart = configs.join("quickstart.toml");
+    let resolved = Resolved::load(Some(&quickstart), &[]).unwrap();
+    for section in resolved.config.sections() {
+        for field in section.fields() {
+            let key = format!("{}.{}", section.key(), field.name);
+            let origin = resolved.origin(&key);
+            assert!(
+                matches!(origin, Origin::File(..)),
+                "{key} is not in quickstart.toml"
+            );
+        }
+    }
+}
