@@ -22,9 +22,11 @@ pub mod backend;
 mod dropout;
 mod error;
 pub mod functional;
+pub mod interop;
 pub mod model;
 pub mod ops;
 pub mod position;
+pub mod prelude;
 mod recompute;
 mod vjp;
 

@@ -1,0 +1,12 @@
+//! What most users need: `use burn_longnet::prelude::*`.
+
+pub use crate::attention::{
+    DilatedAttention, DilatedAttentionConfig, MhaInput, MhaOutput, MultiHeadDilatedAttention,
+    MultiHeadDilatedAttentionConfig, branches,
+};
+pub use crate::functional::{AttentionOptions, Documents, sparse_attention};
+pub use crate::model::{LmInput, LongNetLM, LongNetLMConfig, Sampling};
+pub use crate::pattern::{
+    Branch, DilatedPattern, HeadAssignment, HeadOffset, MixGradient, Pattern, Span,
+};
+pub use crate::position::AttentionPosition;
