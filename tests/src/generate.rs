@@ -51,6 +51,37 @@ pub fn problem(seed: u64, index: u64) -> Problem {
     }
 }
 
+/// As [`problem`], with 700 to 2500 positions in few heads: longer than the blocks that kernels work
+/// in, which [`problem`] stays inside.
+pub fn long_problem(seed: u64, index: u64) -> Problem {
+    let rng = &mut Rng::new(seed ^ 0x1049, index);
+    let mut long = problem(seed, index);
+    let longest = rng.range(700, 2500);
+    long.pattern.heads = rng.range(1, 3);
+    long.pattern.branches = branches(rng, longest);
+    (long.batch, long.kv_heads) = (
+        1,
+        if rng.chance(0.5) {
+            1
+        } else {
+            long.pattern.heads
+        },
+    );
+    (long.d, long.d_v) = (rng.pick(&[4, 8, 17, 64]), rng.pick(&[4, 8, 17, 64]));
+    long.span = if long.pattern.zero_keys || rng.chance(0.7) {
+        Span::full(longest)
+    } else {
+        span(rng, longest)
+    };
+    if long.hidden.is_some() {
+        long.hidden = Some(hidden(rng, 1, long.span.n_k));
+    }
+    if long.documents.is_some() {
+        long.documents = Some(documents(rng, 1, long.span));
+    }
+    long
+}
+
 /// Numbers for `problem`, again the same everywhere. Hidden keys hold NaN in k and v half the time.
 pub fn inputs(problem: &Problem, seed: u64, index: u64) -> Inputs {
     let rng = &mut Rng::new(!seed, index);
@@ -158,7 +189,7 @@ fn hidden(rng: &mut Rng, batch: usize, n_k: usize) -> Vec<bool> {
 /// Runs of rows of one document, or any id anywhere; ids include the extreme ones.
 fn documents(rng: &mut Rng, batch: usize, span: Span) -> (Vec<i32>, Vec<i32>) {
     let packed = rng.chance(0.6);
-    let length = rng.range(1, 40);
+    let length = rng.range(1, span.n_q.max(40) / 2);
     let ids = [0, 1, -1, 7, i32::MAX];
     let mut row = |start: usize, n: usize| -> Vec<i32> {
         (0..n)

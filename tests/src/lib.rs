@@ -8,6 +8,7 @@
 //! | [`run`] | the op on a problem, through Burn |
 //! | [`compare`] | errors against the oracle |
 //! | [`goldens`] | reading reference results of other projects |
+//! | [`weights`] | weights and gradients of modules by other names |
 //! | [`check`], [`torchscale`], [`dilated_attention_pytorch`] | those of the op, as comparisons |
 
 pub mod check;
@@ -21,3 +22,4 @@ pub mod report;
 pub mod rng;
 pub mod run;
 pub mod torchscale;
+pub mod weights;

@@ -184,7 +184,8 @@ fn row(problem: &Problem, x: &Inputs, at: [usize; 3], to: &mut Reference) {
         let (v, k) = (v(visit.key), &x.k[key * d..][..d]);
         let (delta, delta_abs) = deltas[visit.branch];
         let ds = scale * p * (visit.keep * dot(dout, v) - delta);
-        let ds_abs = scale * p * (visit.keep * dot_abs(dout, v) + delta_abs);
+        // A dropped pair may be computed and subtracted again.
+        let ds_abs = scale * p * (visit.keep.max(1.0) * dot_abs(dout, v) + delta_abs);
         add(&mut to.values.dv[key * d_v..][..d_v], p * visit.keep, dout);
         add(&mut to.values.dq[r * d..][..d], ds, k);
         add(&mut to.values.dk[key * d..][..d], ds, q);

@@ -61,6 +61,11 @@ fn golden_torchscale_core() {
 }
 
 #[test]
+fn golden_torchscale_module() {
+    golden_suites::torchscale_module::run();
+}
+
+#[test]
 fn golden_dilated_attention_pytorch() {
     let manifest = manifest(&format!("{}/manifest.json", dap::FOLDER));
     let mut tally = Tally::new(dap::FOLDER);
@@ -68,6 +73,9 @@ fn golden_dilated_attention_pytorch() {
         match case["semantics"].as_str().expect("semantics") {
             "dilated_attention" | "improved_dilated_attention_head_axis" => {
                 tally.meet(case, || meet(&dap::check(case)));
+            }
+            "multihead_dilated_attention" => {
+                tally.meet(case, || golden_suites::multi_head::meet(case));
             }
             "ring_lse_merge" => tally.meet(case, || ring_lse_merge(case)),
             semantics => tally.skip(case, semantics),

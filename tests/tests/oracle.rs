@@ -25,15 +25,33 @@ fn seed() -> u64 {
     number_from_env("LONGNET_ORACLE_SEED", 20_260_101)
 }
 
-/// Holds `run` to the oracle at `count` problems, `tolerance` relative RMS a tensor.
-fn hold(name: &str, count: u64, tolerance: f64, round: fn(f64) -> f64, run: Run) {
-    let count = number_from_env("LONGNET_ORACLE_CONFIGS", count);
+/// What an implementation is held to.
+struct Test {
+    name: &'static str,
+    /// Problems, if the environment does not say otherwise.
+    count: u64,
+    problem: fn(u64, u64) -> Problem,
+    /// Relative RMS error a tensor.
+    tolerance: f64,
+    /// Makes inputs representable.
+    round: fn(f64) -> f64,
+    run: Run,
+}
+
+fn hold(test: Test) {
+    let Test {
+        name,
+        tolerance,
+        run,
+        ..
+    } = test;
+    let count = number_from_env("LONGNET_ORACLE_CONFIGS", test.count);
     let seed = seed();
     let mut worst = ("none", 0.0, 0);
     let mut failures: Vec<Failure> = Vec::new();
     for index in 0..count {
-        let problem = generate::problem(seed, index);
-        let inputs = generate::inputs(&problem, seed, index).rounded(round);
+        let problem = (test.problem)(seed, index);
+        let inputs = generate::inputs(&problem, seed, index).rounded(test.round);
         let reference = oracle::attention(&problem, &inputs);
         let rng = &mut Rng::new(seed ^ 1, index);
         let layouts = [0; 4].map(|_| rng.pick(&Layout::ALL));
@@ -73,36 +91,66 @@ fn f32_round(x: f64) -> f64 {
 
 #[test]
 fn the_kernels_meet_the_oracle_in_f32() {
-    hold("kernels, f32", 3000, 1e-5, f32_round, |p, x, layouts| {
-        through_autodiff(p, x, &Device::flex().autodiff(), DType::F32, layouts)
+    hold(Test {
+        name: "kernels, f32",
+        count: 8000,
+        problem: generate::problem,
+        tolerance: 1e-5,
+        round: f32_round,
+        run: |p, x, layouts| {
+            through_autodiff(p, x, &Device::flex().autodiff(), DType::F32, layouts)
+        },
     });
 }
 
 #[test]
 fn the_kernels_meet_the_oracle_in_f64() {
-    hold(
-        "kernels, f64",
-        500,
-        1e-13,
-        |x| x,
-        |p, x, layouts| through_autodiff(p, x, &Device::flex().autodiff(), DType::F64, layouts),
-    );
+    hold(Test {
+        name: "kernels, f64",
+        count: 1500,
+        problem: generate::problem,
+        tolerance: 1e-13,
+        round: |x| x,
+        run: |p, x, layouts| {
+            through_autodiff(p, x, &Device::flex().autodiff(), DType::F64, layouts)
+        },
+    });
+}
+
+#[test]
+fn the_kernels_meet_the_oracle_beyond_their_blocks() {
+    hold(Test {
+        name: "kernels, long, f32",
+        count: 40,
+        problem: generate::long_problem,
+        tolerance: 1e-5,
+        round: f32_round,
+        run: |p, x, layouts| {
+            through_autodiff(p, x, &Device::flex().autodiff(), DType::F32, layouts)
+        },
+    });
 }
 
 #[test]
 fn the_fallback_meets_the_oracle_in_f32() {
-    hold("fallback, f32", 1000, 1e-5, f32_round, |p, x, layouts| {
-        through_fallback(p, x, &Device::flex(), DType::F32, layouts)
+    hold(Test {
+        name: "fallback, f32",
+        count: 2000,
+        problem: generate::problem,
+        tolerance: 1e-5,
+        round: f32_round,
+        run: |p, x, layouts| through_fallback(p, x, &Device::flex(), DType::F32, layouts),
     });
 }
 
 #[test]
 fn the_fallback_meets_the_oracle_in_f64() {
-    hold(
-        "fallback, f64",
-        200,
-        1e-13,
-        |x| x,
-        |p, x, layouts| through_fallback(p, x, &Device::flex(), DType::F64, layouts),
-    );
+    hold(Test {
+        name: "fallback, f64",
+        count: 500,
+        problem: generate::problem,
+        tolerance: 1e-13,
+        round: |x| x,
+        run: |p, x, layouts| through_fallback(p, x, &Device::flex(), DType::F64, layouts),
+    });
 }

@@ -64,10 +64,11 @@ fn measure(n: usize, backward: bool) {
         .expect("a valid pattern");
     // Short sequences are measured over several runs, the first of which warms up.
     let runs = (262_144 / n).clamp(1, 4);
-    let mut best = f64::INFINITY;
-    for _ in 0..runs {
-        best = best.min(once(n, backward, &pattern));
-    }
+    let best = if backward {
+        backward_seconds(n, &pattern, runs)
+    } else {
+        forward_seconds(n, &pattern, runs)
+    };
     let cost = pattern
         .schedule(Span::full(n))
         .expect("a whole sequence")
@@ -94,38 +95,44 @@ fn measure(n: usize, backward: bool) {
     );
 }
 
-/// Seconds of one pass over fresh tensors.
-fn once(n: usize, backward: bool, pattern: &Pattern) -> f64 {
-    let device = if backward {
-        Device::flex().autodiff()
-    } else {
-        Device::flex()
-    };
-    device.seed(0);
-    let random = || {
-        let shape = [1, HEADS, n, WIDTH];
-        Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), &device)
-    };
-    let options = AttentionOptions::default();
-    if !backward {
-        let (q, k, v) = (random(), random(), random());
+fn random(n: usize, device: &Device) -> Tensor<4> {
+    let shape = [1, HEADS, n, WIDTH];
+    Tensor::random(shape, Distribution::Uniform(-1.7, 1.7), device)
+}
+
+/// The shortest of `runs` times.
+fn best(runs: usize, mut run: impl FnMut() -> f64) -> f64 {
+    (0..runs).map(|_| run()).fold(f64::INFINITY, f64::min)
+}
+
+fn forward_seconds(n: usize, pattern: &Pattern, runs: usize) -> f64 {
+    let device = Device::flex();
+    let [q, k, v] = [0; 3].map(|_| random(n, &device));
+    best(runs, || {
+        let (q, k, v) = (q.clone(), k.clone(), v.clone());
         let start = Instant::now();
-        let out = sparse_attention(q, k, v, pattern, &options);
+        let out = sparse_attention(q, k, v, pattern, &AttentionOptions::default());
         let seconds = start.elapsed().as_secs_f64();
         check(out);
-        return seconds;
-    }
-    let leaves = [random(), random(), random()].map(Tensor::require_grad);
-    let dout = random();
-    let [q, k, v] = leaves.clone();
-    let start = Instant::now();
-    let out = sparse_attention(q, k, v, pattern, &options);
-    let mut gradients = (out * dout).sum().backward();
-    let seconds = start.elapsed().as_secs_f64();
-    for leaf in leaves {
-        check(leaf.grad_remove(&mut gradients).expect("a gradient"));
-    }
-    seconds
+        seconds
+    })
+}
+
+fn backward_seconds(n: usize, pattern: &Pattern, runs: usize) -> f64 {
+    let device = Device::flex().autodiff();
+    let leaves = [0; 3].map(|_| random(n, &device).require_grad());
+    let dout = random(n, &device);
+    best(runs, || {
+        let [q, k, v] = leaves.clone();
+        let start = Instant::now();
+        let out = sparse_attention(q, k, v, pattern, &AttentionOptions::default());
+        let mut gradients = (out * dout.clone()).sum().backward();
+        let seconds = start.elapsed().as_secs_f64();
+        for leaf in &leaves {
+            check(leaf.grad_remove(&mut gradients).expect("a gradient"));
+        }
+        seconds
+    })
 }
 
 /// A result is finite and not zero.

@@ -1,5 +1,9 @@
 //! Counting cases, and the goldens of modules and models.
 
+pub mod compare;
+pub mod multi_head;
+pub mod torchscale_module;
+
 use longnet_tests::report::report;
 use serde_json::Value;
 
