@@ -17,8 +17,17 @@
 //! # Ok::<(), burn_longnet::pattern::PatternError>(())
 //! ```
 
+pub mod attention;
 pub mod backend;
+mod dropout;
+mod error;
 pub mod functional;
+pub mod model;
 pub mod ops;
+pub mod position;
+mod recompute;
+mod vjp;
 
+pub use error::ConfigError;
 pub use longnet_pattern as pattern;
+pub use recompute::recompute;

@@ -1,0 +1,21 @@
+//! Attention modules.
+
+mod dilated;
+mod multi_head;
+mod multi_head_config;
+
+pub use dilated::{AttentionInput, DilatedAttention, DilatedAttentionConfig};
+pub use multi_head::{MhaInput, MhaOutput, MultiHeadDilatedAttention};
+pub use multi_head_config::{InnerNorm, MultiHeadDilatedAttentionConfig, QkNorm};
+
+use crate::pattern::Branch;
+
+/// The branches of the LongNet paper: segments of 2048 to 32768 tokens, dilated by 1, 2, 4, 6, 12.
+pub fn longnet_branches() -> Vec<Branch> {
+    branches([(2048, 1), (4096, 2), (8192, 4), (16384, 6), (32768, 12)])
+}
+
+/// Branches from pairs of segment length and dilation rate.
+pub fn branches(pairs: impl IntoIterator<Item = (usize, usize)>) -> Vec<Branch> {
+    pairs.into_iter().map(Branch::from).collect()
+}

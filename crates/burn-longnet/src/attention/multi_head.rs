@@ -1,0 +1,441 @@
+//! Multi-head dilated attention, where Burn's `MultiHeadAttention` stood.
+
+use super::dilated::{AttentionInput, DilatedAttention};
+use super::multi_head_config::QkNorm;
+use crate::functional::Documents;
+use crate::pattern::{Pattern, Span};
+use crate::position::{AttentionPosition, PositionTables};
+use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
+use burn::nn::{LayerNorm, Linear};
+use burn::tensor::{Bool, Tensor, assert_shape, module::linear};
+
+/// Multi-head attention over the pairs of a dilated pattern:
+/// [LongNet](https://arxiv.org/abs/2307.02486).
+///
+/// It stands where Burn's `MultiHeadAttention` stood: the same parameters under the same names, the
+/// same way to call it, but memory and time in proportion to the visible pairs, and so no weights in
+/// its output.
+///
+/// Should be created with [`MultiHeadDilatedAttentionConfig`](super::MultiHeadDilatedAttentionConfig).
+#[derive(Module, Debug)]
+#[module(custom_display)]
+pub struct MultiHeadDilatedAttention {
+    /// `d_model` to `n_heads * d_head`, unless fused.
+    pub query: Option<Linear>,
+    /// `d_model` to `n_kv_heads * d_head`, unless fused.
+    pub key: Option<Linear>,
+    /// `d_model` to `n_kv_heads * d_value`, unless fused.
+    pub value: Option<Linear>,
+    /// Query, key and value in one, if fused.
+    pub qkv: Option<Linear>,
+    /// `n_heads * d_value` to `d_model`.
+    pub output: Linear,
+    /// Norm of the queries, over a head or over all of them.
+    pub query_norm: Option<LayerNorm>,
+    /// Norm of the keys, over a head or over all of them.
+    pub key_norm: Option<LayerNorm>,
+    /// Norm of the merged heads.
+    pub inner_norm: Option<LayerNorm>,
+    /// The core.
+    pub attention: DilatedAttention,
+    #[module(skip)]
+    pub(super) qk_norm: QkNorm,
+    pub(super) shares_norm: bool,
+    #[module(skip)]
+    pub(super) position: AttentionPosition,
+    pub(super) d_model: usize,
+    pub(super) n_heads: usize,
+    pub(super) n_kv_heads: usize,
+    pub(super) d_head: usize,
+    pub(super) d_value: usize,
+    pub(super) context_scale: f64,
+}
+
+impl ModuleDisplay for MultiHeadDilatedAttention {
+    fn custom_settings(&self) -> Option<DisplaySettings> {
+        DisplaySettings::new()
+            .with_new_line_after_attribute(false)
+            .optional()
+    }
+
+    fn custom_content(&self, content: Content) -> Option<Content> {
+        content
+            .add("d_model", &self.d_model)
+            .add("n_heads", &self.n_heads)
+            .add("n_kv_heads", &self.n_kv_heads)
+            .add("d_head", &self.d_head)
+            .add("position", &format!("{:?}", self.position))
+            .add("attention", &self.attention)
+            .optional()
+    }
+}
+
+/// [Multi-head dilated attention](MultiHeadDilatedAttention) forward pass input argument.
+#[derive(Debug, Clone)]
+pub struct MhaInput {
+    query: Tensor<3>,
+    key: Tensor<3>,
+    value: Tensor<3>,
+    /// Whether the three are the same tensor.
+    is_self: bool,
+    mask_pad: Option<Tensor<2, Bool>>,
+    documents: Option<Documents>,
+    span: Option<Span>,
+    tables: Option<PositionTables>,
+    seed: Option<u64>,
+}
+
+/// [Multi-head dilated attention](MultiHeadDilatedAttention) outputs.
+#[derive(Debug, Clone)]
+pub struct MhaOutput {
+    /// The context tensor `[batch, n_q, d_model]`.
+    pub context: Tensor<3>,
+}
+
+impl MhaInput {
+    /// Self-attention over `[batch, n, d_model]`.
+    pub fn self_attn(tensor: Tensor<3>) -> Self {
+        Self {
+            is_self: true,
+            ..Self::new(tensor.clone(), tensor.clone(), tensor)
+        }
+    }
+
+    /// Queries `[batch, n_q, d_model]` over keys and values `[batch, n_k, d_model]`.
+    pub fn new(query: Tensor<3>, key: Tensor<3>, value: Tensor<3>) -> Self {
+        Self {
+            query,
+            key,
+            value,
+            is_self: false,
+            mask_pad: None,
+            documents: None,
+            span: None,
+            tables: None,
+            seed: None,
+        }
+    }
+
+    /// Hides keys: `[batch, n_k]`, true is padding.
+    pub fn mask_pad(mut self, mask_pad: impl Into<Option<Tensor<2, Bool>>>) -> Self {
+        self.mask_pad = mask_pad.into();
+        self
+    }
+
+    /// Burn's mask of pairs, which would take memory in proportion to their number.
+    ///
+    /// # Panics
+    ///
+    /// Always: a causal mask is `with_causal(true)` in the configuration, a mask of documents is
+    /// [`documents`](Self::documents).
+    pub fn mask_attn(self, _mask_attn: Tensor<3, Bool>) -> Self {
+        panic!(
+            "dilated attention takes no n_q x n_k mask; for a causal one configure with_causal(true), for documents give their ids with MhaInput::documents"
+        )
+    }
+
+    /// Lets queries see keys of their own document only.
+    pub fn documents(mut self, documents: impl Into<Option<Documents>>) -> Self {
+        self.documents = documents.into();
+        self
+    }
+
+    /// Where queries and keys sit. Without it both start at position 0.
+    pub fn span(mut self, span: impl Into<Option<Span>>) -> Self {
+        self.span = span.into();
+        self
+    }
+
+    /// The tables of [`MultiHeadDilatedAttention::tables`], for callers with many layers. Without
+    /// them they are made for this call.
+    pub fn tables(mut self, tables: impl Into<Option<PositionTables>>) -> Self {
+        self.tables = tables.into();
+        self
+    }
+
+    /// Drops attention weights by this seed. Without it dropout is on under autodiff, with a seed
+    /// from the device's generator.
+    pub fn seed(mut self, seed: impl Into<Option<u64>>) -> Self {
+        self.seed = seed.into();
+        self
+    }
+}
+
+impl MultiHeadDilatedAttention {
+    /// The pattern of visible pairs.
+    pub fn pattern(&self) -> &Pattern {
+        self.attention.pattern()
+    }
+
+    /// Factors of the positions in `span` that all layers configured like this one can share.
+    ///
+    /// # Panics
+    ///
+    /// If xPos's factors leave the number format.
+    pub fn tables(&self, span: Span, x: &Tensor<3>) -> Option<PositionTables> {
+        self.position
+            .tables(self.pattern(), span, self.d_head, x.dtype(), &x.device())
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Applies the forward pass on the input tensors.
+    ///
+    /// # Shapes
+    ///
+    /// - query: `[batch, n_q, d_model]`
+    /// - key, value: `[batch, n_k, d_model]`
+    /// - output: `[batch, n_q, d_model]`
+    ///
+    /// # Panics
+    ///
+    /// If the shapes are not these, or xPos's factors leave the number format.
+    pub fn forward(&self, input: MhaInput) -> MhaOutput {
+        let [batch, n_q, _] = input.query.dims();
+        let [_, n_k, _] = input.key.dims();
+        assert_shape!(input.query, [_, _, self.d_model]);
+        assert_shape!(input.key, [batch, _, self.d_model]);
+        assert_shape!(input.value, [batch, n_k, self.d_model]);
+        let span = input.span.unwrap_or(Span::cross(n_q, n_k));
+        let tables = input.tables.or_else(|| self.tables(span, &input.query));
+
+        let [query, key, value] = self.project(input.query, input.key, input.value, input.is_self);
+        let query = self.heads(query, self.n_heads, &self.query_norm);
+        let key = self.heads(key, self.n_kv_heads, &self.key_norm);
+        let value = self.heads(value, self.n_kv_heads, &None);
+        let (query, key) = match tables {
+            Some(tables) => tables.apply(query, key),
+            None => (query, key),
+        };
+
+        let context = self.attention.forward(
+            AttentionInput::new(query, key, value)
+                .mask_pad(input.mask_pad)
+                .documents(input.documents)
+                .span(span)
+                .seed(input.seed),
+        );
+        let mut context =
+            context
+                .swap_dims(1, 2)
+                .reshape([batch, n_q, self.n_heads * self.d_value]);
+        if self.context_scale != 1.0 {
+            context = context * self.context_scale;
+        }
+        let shared = self.query_norm.as_ref().filter(|_| self.shares_norm);
+        if let Some(norm) = self.inner_norm.as_ref().or(shared) {
+            context = norm.forward(context);
+        }
+        MhaOutput {
+            context: self.output.forward(context),
+        }
+    }
+
+    fn project(
+        &self,
+        query: Tensor<3>,
+        key: Tensor<3>,
+        value: Tensor<3>,
+        is_self: bool,
+    ) -> [Tensor<3>; 3] {
+        let widths = [
+            self.n_heads * self.d_head,
+            self.n_kv_heads * self.d_head,
+            self.n_kv_heads * self.d_value,
+        ];
+        let ends = [widths[0], widths[0] + widths[1], widths.iter().sum()];
+        let part = |i: usize| ends[i] - widths[i]..ends[i];
+        match (&self.qkv, &self.query, &self.key, &self.value) {
+            (Some(fused), ..) if is_self => {
+                let all = fused.forward(query);
+                [0, 1, 2].map(|i| all.clone().slice_dim(2, part(i)))
+            }
+            (Some(fused), ..) => {
+                let (weight, bias) = (fused.weight.val(), fused.bias.as_ref().map(|b| b.val()));
+                let project = |(i, x): (usize, Tensor<3>)| {
+                    let bias = bias.clone().map(|bias| bias.slice_dim(0, part(i)));
+                    linear(x, weight.clone().slice_dim(1, part(i)), bias)
+                };
+                [(0, query), (1, key), (2, value)].map(project)
+            }
+            (None, Some(q), Some(k), Some(v)) => {
+                [q.forward(query), k.forward(key), v.forward(value)]
+            }
+            _ => unreachable!("a projection is fused or separate"),
+        }
+    }
+
+    /// `[batch, n, heads * width]` to `[batch, heads, n, width]`, with the norm where it is asked for.
+    fn heads(&self, x: Tensor<3>, heads: usize, norm: &Option<LayerNorm>) -> Tensor<4> {
+        let [batch, n, width] = x.dims();
+        let split = |x: Tensor<3>| x.reshape([batch, n, heads, width / heads]);
+        let x = match (norm, self.qk_norm) {
+            (Some(norm), QkNorm::Full) => split(norm.forward(x)),
+            (Some(norm), _) => norm.forward(split(x)),
+            (None, _) => split(x),
+        };
+        x.swap_dims(1, 2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attention::{InnerNorm, MultiHeadDilatedAttentionConfig, branches};
+    use burn::module::{ModuleVisitor, Param};
+    use burn::nn::attention::{MhaInput as BurnInput, MultiHeadAttentionConfig};
+    use burn::tensor::{Device, Distribution, Tolerance};
+
+    fn config() -> MultiHeadDilatedAttentionConfig {
+        MultiHeadDilatedAttentionConfig::new(24, 4).with_branches(branches([(8, 1), (16, 2)]))
+    }
+
+    fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
+        Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Device::default())
+    }
+
+    fn assert_close<const D: usize>(a: Tensor<D>, b: Tensor<D>) {
+        a.into_data()
+            .assert_approx_eq::<f32>(&b.into_data(), Tolerance::absolute(2e-5));
+    }
+
+    #[test]
+    fn one_undilated_branch_is_burns_multi_head_attention_on_the_same_record() {
+        let device = Device::default();
+        let burn = MultiHeadAttentionConfig::new(24, 4).init(&device);
+        let dilated = config().with_branches(branches([(64, 1)])).init(&device);
+        let dilated = dilated.load_record(burn.clone().into_record());
+        let (x, memory) = (random([2, 20, 24]), random([2, 33, 24]));
+        let mask = random([2, 33]).greater_elem(0.8);
+        assert_close(
+            dilated.forward(MhaInput::self_attn(x.clone())).context,
+            burn.forward(BurnInput::self_attn(x.clone())).context,
+        );
+        assert_close(
+            dilated
+                .forward(
+                    MhaInput::new(x.clone(), memory.clone(), memory.clone()).mask_pad(mask.clone()),
+                )
+                .context,
+            burn.forward(BurnInput::new(x, memory.clone(), memory).mask_pad(mask))
+                .context,
+        );
+    }
+
+    #[test]
+    fn a_fused_projection_is_the_three_side_by_side() {
+        let device = Device::default();
+        let config = config().with_n_kv_heads(Some(2)).with_d_value(Some(5));
+        let separate = config.init(&device);
+        let mut fused = config.with_fused_qkv(true).init(&device);
+        let parts = [&separate.query, &separate.key, &separate.value].map(|p| p.clone().unwrap());
+        let weight = Tensor::cat(parts.iter().map(|p| p.weight.val()).collect(), 1);
+        let biases = parts.iter().map(|p| p.bias.as_ref().unwrap().val());
+        let qkv = fused.qkv.as_mut().unwrap();
+        assert_eq!(qkv.weight.dims(), weight.dims());
+        qkv.weight = Param::from_tensor(weight);
+        qkv.bias = Some(Param::from_tensor(Tensor::cat(biases.collect(), 0)));
+        fused.output = separate.output.clone();
+        let (x, memory) = (random([2, 20, 24]), random([2, 30, 24]));
+        for input in [
+            MhaInput::self_attn(x.clone()),
+            MhaInput::new(x, memory.clone(), memory),
+        ] {
+            assert_close(
+                fused.forward(input.clone()).context,
+                separate.forward(input).context,
+            );
+        }
+    }
+
+    #[test]
+    fn every_parameter_has_a_gradient_with_every_option() {
+        struct Nonzero<'a>(&'a burn::tensor::Gradients, usize);
+        impl ModuleVisitor for Nonzero<'_> {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                let gradient = param.val().grad(self.0).expect("a gradient");
+                assert!(gradient.abs().max().into_scalar::<f32>() > 0.0);
+                self.1 += 1;
+            }
+        }
+        let device = Device::default().autodiff();
+        let x = random([2, 20, 24]);
+        let all = config().with_causal(true).with_n_kv_heads(Some(2));
+        for (config, parameters) in [
+            (all.clone(), 8),
+            (
+                all.clone()
+                    .with_qk_norm(QkNorm::PerHead)
+                    .with_inner_norm(InnerNorm::LayerNorm)
+                    .with_position(AttentionPosition::xpos()),
+                14,
+            ),
+            (
+                all.with_qk_norm(QkNorm::Full)
+                    .with_inner_norm(InnerNorm::QueryNorm)
+                    .with_position(AttentionPosition::rotary())
+                    .with_fused_qkv(true),
+                8,
+            ),
+        ] {
+            let module = config.init(&device);
+            let x = Tensor::from_inner(x.clone());
+            let out = module.forward(MhaInput::self_attn(x).seed(3)).context;
+            // The bias of the keys moves all scores of a row alike unless something follows it.
+            let gradients = out.powi_scalar(3).sum().backward();
+            let mut nonzero = Nonzero(&gradients, 0);
+            module.visit(&mut nonzero);
+            assert_eq!(nonzero.1, parameters);
+        }
+    }
+
+    #[test]
+    fn dropout_follows_its_seed_and_is_off_without_autodiff() {
+        let device = Device::default();
+        let module = config().with_dropout(0.5).init(&device);
+        let x = random([1, 16, 24]);
+        let run = |seed: Option<u64>| {
+            let input = MhaInput::self_attn(x.clone()).seed(seed);
+            module.forward(input).context.into_data()
+        };
+        assert_eq!(run(Some(1)), run(Some(1)));
+        assert_ne!(run(Some(1)), run(Some(2)));
+        assert_ne!(run(Some(1)), run(None));
+        assert_eq!(run(None), run(None));
+        let (training, x) = (module.train(), Tensor::from_inner(x));
+        let drawn = || training.forward(MhaInput::self_attn(x.clone())).context;
+        assert_ne!(drawn().into_data(), drawn().into_data());
+    }
+
+    #[test]
+    fn what_cannot_work_is_an_error_that_names_the_field() {
+        let field = |config: MultiHeadDilatedAttentionConfig| match config.validate() {
+            Err(crate::ConfigError::Value { field, .. }) => field,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            field(MultiHeadDilatedAttentionConfig::new(24, 5)),
+            "n_heads"
+        );
+        assert_eq!(field(config().with_n_kv_heads(Some(3))), "n_kv_heads");
+        assert_eq!(field(config().with_dropout(1.0)), "dropout");
+        assert_eq!(
+            field(config().with_inner_norm(InnerNorm::QueryNorm)),
+            "inner_norm"
+        );
+        let odd = config().with_d_head(Some(3));
+        assert_eq!(
+            field(odd.with_position(AttentionPosition::rotary())),
+            "d_head"
+        );
+        let mixed = config().with_fused_qkv(true).with_key_bias(false);
+        assert_eq!(field(mixed), "fused_qkv");
+        config().with_branches(vec![]).validate().unwrap_err();
+    }
+
+    #[test]
+    #[should_panic(expected = "with_causal(true)")]
+    fn a_mask_of_pairs_is_refused_with_the_remedy() {
+        let mask = random([1, 4, 4]).greater_elem(0.0);
+        let _ = MhaInput::self_attn(random([1, 4, 24])).mask_attn(mask);
+    }
+}

@@ -1,0 +1,73 @@
+//! Dropout that a seed determines, so that a layer computed twice drops the same.
+
+use crate::pattern::Dropout;
+use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData};
+
+/// A seed from the device's own generator, which [`Device::seed`] sets.
+pub(crate) fn draw_seed(device: &Device) -> u64 {
+    let range = Distribution::Uniform(0.0, (1u32 << 24) as f64);
+    let drawn = Tensor::<1, Int>::random([3], range, &device.clone().inner());
+    let words = drawn.into_data();
+    words
+        .iter::<i64>()
+        .fold(0, |seed, word| seed << 24 ^ word as u64)
+}
+
+/// The seed of one of several places that draw from the same seed.
+pub(crate) fn derive_seed(seed: u64, place: u64) -> u64 {
+    // Weyl steps keep the places apart; the generator mixes what it is given.
+    seed.wrapping_add(place.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+/// `x` with each element dropped with probability `p` and the others scaled by `1 / (1 - p)`, or
+/// `x` itself without a seed. The mask is drawn on the host.
+pub(crate) fn dropout<const D: usize>(x: Tensor<D>, p: f64, seed: Option<u64>) -> Tensor<D> {
+    let Some(seed) = seed.filter(|_| p > 0.0) else {
+        return x;
+    };
+    let dropout = Dropout { p, seed };
+    let (key, threshold) = (dropout.key(0, 1, 0), dropout.threshold());
+    let (shape, scale) = (x.shape(), dropout.scale() as f32);
+    let width = shape[D - 1].max(1);
+    let kept = |at: usize| u64::from(Dropout::draw(key, at / width, at % width)) >= threshold;
+    let mask = (0..shape.num_elements())
+        .map(|at| if kept(at) { scale } else { 0.0 })
+        .collect();
+    let dtype: DType = x.dtype();
+    let device = x.device().inner();
+    x * Tensor::from_data(TensorData::new::<f32, _>(mask, shape), (&device, dtype))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_drops_the_stated_share_and_keeps_the_mean() {
+        let x = Tensor::<2>::ones([300, 100], &Device::default());
+        let dropped = dropout(x.clone(), 0.3, Some(7));
+        let zeros = dropped
+            .clone()
+            .equal_elem(0.0)
+            .int()
+            .sum()
+            .into_scalar::<i64>();
+        assert!((zeros as f64 / 30_000.0 - 0.3).abs() < 0.01, "{zeros}");
+        assert!((dropped.clone().mean().into_scalar::<f32>() - 1.0).abs() < 0.02);
+        let again = dropout(x.clone(), 0.3, Some(7));
+        again
+            .into_data()
+            .assert_eq(&dropped.clone().into_data(), true);
+        let other = dropout(x, 0.3, Some(8));
+        assert_ne!(other.into_data(), dropped.into_data());
+    }
+
+    #[test]
+    fn the_device_s_generator_determines_the_seeds() {
+        let device = Device::default();
+        device.seed(5);
+        let drawn = [draw_seed(&device), draw_seed(&device)];
+        assert_ne!(drawn[0], drawn[1]);
+        assert_ne!(derive_seed(drawn[0], 0), derive_seed(drawn[0], 1));
+    }
+}

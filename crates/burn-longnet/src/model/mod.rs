@@ -1,0 +1,5 @@
+//! Models.
+
+mod loss;
+
+pub use loss::{ChunkedLoss, chunked_cross_entropy, chunked_nll};

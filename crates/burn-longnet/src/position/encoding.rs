@@ -1,0 +1,231 @@
+//! Which encoding attention uses, and its tables for one call.
+
+use super::{Centre, Rotary, RotationTable, XPos, XPosError};
+use crate::pattern::{Pattern, Span};
+use burn::tensor::{DType, Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// How attention tells positions apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttentionPosition {
+    /// Not at all.
+    #[default]
+    None,
+    /// [`Rotary`].
+    Rotary {
+        /// The base of the frequencies.
+        theta: f64,
+    },
+    /// [`XPos`].
+    XPos {
+        /// The base of the frequencies.
+        theta: f64,
+        /// The distance over which the lowest pair decays by 2/7.
+        scale_base: f64,
+    },
+}
+
+/// The factors of queries and keys in one call.
+#[derive(Clone, Debug)]
+pub struct PositionTables {
+    query: RotationTable,
+    key: RotationTable,
+}
+
+impl PositionTables {
+    /// Queries and keys, each `[batch, heads, positions, width]`, with their positions in them.
+    ///
+    /// # Panics
+    ///
+    /// If the shapes are not those that the tables were made for.
+    pub fn apply(&self, query: Tensor<4>, key: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+        (self.query.apply(query), self.key.apply(key))
+    }
+}
+
+impl AttentionPosition {
+    /// Rotary with the usual base of 10000.
+    pub fn rotary() -> Self {
+        let Rotary { theta } = Rotary::default();
+        Self::Rotary { theta }
+    }
+
+    /// xPos with torchscale's bases, 10000 for the frequencies and 512 for the decay.
+    pub fn xpos() -> Self {
+        let Rotary { theta } = Rotary::default();
+        Self::XPos {
+            theta,
+            scale_base: 512.0,
+        }
+    }
+
+    /// The tables of the positions in `span` for heads of `width` channels, or `None` without an
+    /// encoding. Made without autodiff.
+    ///
+    /// # Errors
+    ///
+    /// [`XPosError`]: the factors would leave `dtype`.
+    ///
+    /// # Panics
+    ///
+    /// If `width` is odd and there is an encoding.
+    pub fn tables(
+        &self,
+        pattern: &Pattern,
+        span: Span,
+        width: usize,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Option<PositionTables>, XPosError> {
+        let query = span.q_start..span.q_start + span.n_q;
+        let key = span.k_start..span.k_start + span.n_k;
+        let tables = match *self {
+            Self::None => return Ok(None),
+            Self::Rotary { theta } => {
+                let table = |positions| Rotary { theta }.table(positions, width, dtype, device);
+                let query_table = table(query.clone());
+                let key = if key == query {
+                    query_table.clone()
+                } else {
+                    table(key)
+                };
+                PositionTables {
+                    query: query_table,
+                    key,
+                }
+            }
+            Self::XPos { theta, scale_base } => {
+                let end = query.end.max(key.end);
+                let centre = centre(pattern, end, scale_base, dtype)?;
+                let xpos = XPos {
+                    theta,
+                    scale_base,
+                    centre,
+                };
+                PositionTables {
+                    query: xpos.query_table(query, width, dtype, device),
+                    key: xpos.key_table(key, width, dtype, device),
+                }
+            }
+        };
+        Ok(Some(tables))
+    }
+
+    /// Whether the encoding works for sequences of up to `length` tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`XPosError`]: the factors would leave `dtype`.
+    pub fn check(&self, pattern: &Pattern, length: usize, dtype: DType) -> Result<(), XPosError> {
+        match *self {
+            Self::XPos { scale_base, .. } => centre(pattern, length, scale_base, dtype).map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Where xPos is centred for `pattern`, over positions before `end`: on the segments that hold every
+/// visible pair, whatever the length, unless they are so long that only those positions fit.
+fn centre(
+    pattern: &Pattern,
+    end: usize,
+    scale_base: f64,
+    dtype: DType,
+) -> Result<Centre, XPosError> {
+    let half = |n: usize| n.div_ceil(2) as f64;
+    let segment = enclosing_segment(pattern);
+    let by_segment = XPos::check(scale_base, half(segment), dtype);
+    if by_segment.is_ok() {
+        return Ok(Centre::Segment(segment));
+    }
+    let by_length = XPos::check(scale_base, half(end), dtype);
+    match (by_length, by_segment) {
+        (Ok(()), _) => Ok(Centre::Position(half(end))),
+        (Err(length), Err(segment)) if segment.smallest < length.smallest => Err(segment),
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// A length whose multiples cut no segment: the largest segment, when the shorter ones divide it.
+fn enclosing_segment(pattern: &Pattern) -> usize {
+    let gcd = |mut a: usize, mut b: usize| {
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    };
+    match pattern {
+        Pattern::Dilated(dilated) => dilated
+            .branches()
+            .iter()
+            .fold(1, |a, b| (a / gcd(a, b.segment)).saturating_mul(b.segment)),
+        _ => usize::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pattern::DilatedPattern;
+    use burn::tensor::Distribution;
+
+    fn pattern(branches: &[(usize, usize)]) -> Pattern {
+        DilatedPattern::new(1, branches.iter().copied())
+            .build()
+            .unwrap()
+    }
+
+    #[test]
+    fn scores_do_not_depend_on_the_centre() {
+        let device = Device::default();
+        let x = Tensor::<4>::random([1, 1, 24, 8], Distribution::Normal(0.0, 1.0), &device);
+        let span = Span::full(24);
+        let scores = |segments: &[(usize, usize)]| {
+            let tables = AttentionPosition::xpos()
+                .tables(&pattern(segments), span, 8, DType::F32, &device)
+                .unwrap()
+                .unwrap();
+            let (q, k) = tables.apply(x.clone(), x.clone());
+            q.matmul(k.transpose())
+                .into_data()
+                .try_to_vec::<f32>()
+                .unwrap()
+        };
+        let nested = scores(&[(12, 1), (4, 1)]);
+        let crossing = scores(&[(4, 1), (6, 1)]);
+        let whole = scores(&[(1 << 20, 1)]);
+        for (i, j) in (0..24).flat_map(|i| (i / 12 * 12..i / 12 * 12 + 12).map(move |j| (i, j))) {
+            let at = i * 24 + j;
+            for score in [nested[at], crossing[at]] {
+                assert!((score - whole[at]).abs() < 1e-5 * (1.0 + whole[at].abs()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_scale_base_that_is_too_small_names_one_that_works() {
+        let long = pattern(&[(1 << 20, 1)]);
+        let encoding = |scale_base| AttentionPosition::XPos {
+            theta: 1e4,
+            scale_base,
+        };
+        let error = encoding(512.0)
+            .check(&long, 1 << 20, DType::F32)
+            .unwrap_err();
+        assert_eq!(error.reach, (1 << 19) as f64);
+        encoding(error.smallest)
+            .check(&long, 1 << 20, DType::F32)
+            .unwrap();
+        encoding(error.smallest - 1.0)
+            .check(&long, 1 << 20, DType::F32)
+            .unwrap_err();
+        encoding(512.0).check(&long, 1 << 14, DType::F32).unwrap();
+        encoding(512.0)
+            .check(&pattern(&[(1 << 14, 1)]), 1 << 20, DType::F32)
+            .unwrap();
+        encoding(512.0)
+            .check(&pattern(&[(1 << 14, 1)]), 1 << 20, DType::F16)
+            .unwrap_err();
+    }
+}

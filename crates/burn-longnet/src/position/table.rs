@@ -1,0 +1,110 @@
+//! Complex factors of channel pairs, one row per position.
+
+use burn::tensor::{DType, Device, Element, Tensor, TensorData, assert_shape};
+use std::ops::Range;
+
+/// Complex factors that channel pairs `(2i, 2i + 1)` are multiplied with, for a range of positions.
+#[derive(Clone, Debug)]
+pub struct RotationTable {
+    /// Real parts, each twice: `[positions, width]`.
+    real: Tensor<2>,
+    /// Imaginary parts, negated in even channels: `[positions, width]`.
+    imaginary: Tensor<2>,
+}
+
+/// The modulus of the factors.
+pub(super) struct Growth<'a> {
+    /// Its logarithm for each pair, per unit of the exponent.
+    pub log: &'a [f64],
+    /// The exponent of a position.
+    pub exponent: &'a dyn Fn(usize) -> f64,
+}
+
+/// How many positions share one evaluation of sine and cosine.
+const STRIDE: usize = 64;
+
+impl RotationTable {
+    /// The factors of `positions`: the angle of pair `i` is the position times `frequencies[i]`.
+    /// The table is made without autodiff.
+    pub(super) fn new(
+        positions: Range<usize>,
+        frequencies: &[f64],
+        growth: Option<Growth<'_>>,
+        dtype: DType,
+        device: &Device,
+    ) -> Self {
+        let device = device.clone().inner();
+        let options = (positions, frequencies, growth);
+        match dtype {
+            DType::F64 => Self::fill::<f64>(options, |x| x, dtype, &device),
+            _ => Self::fill::<f32>(options, |x| x as f32, dtype, &device),
+        }
+    }
+
+    fn fill<E: Element>(
+        (positions, frequencies, growth): (Range<usize>, &[f64], Option<Growth<'_>>),
+        element: impl Fn(f64) -> E,
+        dtype: DType,
+        device: &Device,
+    ) -> Self {
+        let shape = [positions.len(), frequencies.len() * 2];
+        let mut real = Vec::with_capacity(shape[0] * shape[1]);
+        let mut imaginary = Vec::with_capacity(shape[0] * shape[1]);
+        let turn = |p: usize| frequencies.iter().map(move |f| (p as f64 * f).sin_cos());
+        let steps: Vec<Vec<_>> = (0..STRIDE).map(|step| turn(step).collect()).collect();
+        for start in positions.clone().step_by(STRIDE) {
+            let base: Vec<_> = turn(start).collect();
+            for (position, step) in (start..positions.end).zip(&steps) {
+                let exponent = growth.as_ref().map(|g| (g.exponent)(position));
+                for (i, ((s, c), (ds, dc))) in base.iter().zip(step).enumerate() {
+                    let modulus = match (&growth, exponent) {
+                        (Some(growth), Some(exponent)) => (growth.log[i] * exponent).exp(),
+                        _ => 1.0,
+                    };
+                    let re = element((c * dc - s * ds) * modulus);
+                    let im = (s * dc + c * ds) * modulus;
+                    real.extend([re, re]);
+                    imaginary.extend([element(-im), element(im)]);
+                }
+            }
+        }
+        let tensor =
+            |values: Vec<E>| Tensor::from_data(TensorData::new(values, shape), (device, dtype));
+        Self {
+            real: tensor(real),
+            imaginary: tensor(imaginary),
+        }
+    }
+
+    /// `x` with its channel pairs multiplied by the factors of their position.
+    ///
+    /// # Shapes
+    ///
+    /// - x, output: `[batch, heads, positions, width]`
+    ///
+    /// # Panics
+    ///
+    /// If positions or width are not those of the table.
+    pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
+        let [positions, width] = self.real.dims();
+        assert_shape!(x, [_, _, positions, width]);
+        let [batch, heads, _, _] = x.dims();
+        let swapped = x
+            .clone()
+            .reshape([batch, heads, positions, width / 2, 2])
+            .flip([4])
+            .reshape([batch, heads, positions, width]);
+        x * self.real.clone().unsqueeze() + swapped * self.imaginary.clone().unsqueeze()
+    }
+}
+
+/// `theta^(-2i/width)`, the angle of pair `i` per position.
+pub(super) fn frequencies(theta: f64, width: usize) -> Vec<f64> {
+    assert!(
+        width % 2 == 0,
+        "position encodings rotate pairs of channels, but heads have {width}, which is odd"
+    );
+    (0..width / 2)
+        .map(|i| theta.powf(-((2 * i) as f64) / width as f64))
+        .collect()
+}
