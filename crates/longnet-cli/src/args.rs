@@ -111,7 +111,12 @@ pub struct ConfigArgs {
 #[derive(Debug, ClapArgs)]
 pub struct ModelArgs {
     /// Folder of a run, whose newest checkpoint is taken.
-    #[arg(long, value_name = "DIR", required_unless_present = "checkpoint", conflicts_with = "checkpoint")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present = "checkpoint",
+        conflicts_with = "checkpoint"
+    )]
     pub run: Option<PathBuf>,
     /// Folder of one checkpoint, such as runs/quickstart/step-000100.
     #[arg(long, value_name = "DIR")]

@@ -46,8 +46,8 @@ impl Iterator for Generator<'_> {
         let device = &self.lm.devices()[0];
         let window = Tensor::<2, Int>::from_data(TensorData::new(window, [1, n]), device);
         let hidden = self.lm.forward_hidden(window).slice_dim(1, n - 1..n);
-        let logits = self.lm.logits(hidden).into_data().convert::<f32>();
-        let logits = logits.to_vec::<f32>().expect("logits were made f32");
+        let logits = self.lm.logits(hidden).try_into_vec_as::<f32>();
+        let logits = logits.expect("the device computes logits");
         let token = self.sampler.draw(&logits) as i32;
         self.tokens.push(token);
         Some(token)

@@ -4,10 +4,10 @@ use super::{checkpoint, report};
 use crate::args::EvalArgs;
 use crate::exit::Failure;
 use crate::out::out;
+use longnet_train::backend;
 use longnet_train::data::{self, Tokens, Windows};
 use longnet_train::entropy::Entropy;
 use longnet_train::evaluate::evaluate;
-use longnet_train::backend;
 use std::sync::Arc;
 
 pub fn run(args: EvalArgs) -> Result<(), Failure> {

@@ -11,9 +11,12 @@ use longnet_train::{backend, data};
 pub fn run(mut args: GenerateArgs) -> Result<(), Failure> {
     let device = backend::device(&args.backend.backend)?;
     let flags = [
-        args.prompt.take().map(|p| format!("generate.prompt={}", quoted(&p))),
+        args.prompt
+            .take()
+            .map(|p| format!("generate.prompt={}", quoted(&p))),
         args.tokens.map(|n| format!("generate.tokens={n}")),
-        args.temperature.map(|t| format!("generate.temperature={t}")),
+        args.temperature
+            .map(|t| format!("generate.temperature={t}")),
         args.top_k.map(|k| format!("generate.top_k={k}")),
         args.seed.map(|s| format!("generate.seed={s}")),
     ];

@@ -24,14 +24,20 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
     let Report {
         steps, checkpoint, ..
     } = &report;
-    out(&format!("\ncheckpoint  {} ({steps} steps)\n", checkpoint.display()));
+    out(&format!(
+        "\ncheckpoint  {} ({steps} steps)\n",
+        checkpoint.display()
+    ));
     out(&report::evaluation(&report.evaluation, &report.entropy));
 
     let tokenizer = data::tokenizer(config.data.tokenizer);
     let generator = Generator::new(&report.lm, &*tokenizer, &config);
     let sample = tokenizer.decode(&generator.collect::<Vec<_>>());
     let prompt = &config.generate.prompt;
-    out(&format!("\nsample      temperature {}, after {prompt:?}:\n", config.generate.temperature));
+    out(&format!(
+        "\nsample      temperature {}, after {prompt:?}:\n",
+        config.generate.temperature
+    ));
     let sample = String::from_utf8_lossy(&sample);
     for line in format!("{prompt}{sample}").lines() {
         out(&format!("    {line}\n"));
@@ -55,7 +61,10 @@ fn header(prepared: &Prepared, run: &Path, aside: Option<&Path>) -> String {
         run.display(),
     );
     if let Some(aside) = aside {
-        header += &format!("            (the run that was there is now {})\n", aside.display());
+        header += &format!(
+            "            (the run that was there is now {})\n",
+            aside.display()
+        );
     }
     header + "\n"
 }

@@ -13,7 +13,9 @@ pub enum TrainError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// A loss or gradient that is infinite or not a number.
-    #[error("step {step}: the loss is {loss} and the norm of the gradient {norm}; the batch was {batch}; a lower train.lr, a longer train.warmup or a lower train.clip may help")]
+    #[error(
+        "step {step}: the loss is {loss} and the norm of the gradient {norm}; the batch was {batch}; a lower train.lr, a longer train.warmup or a lower train.clip may help"
+    )]
     NotFinite {
         /// The step, counted from 1.
         step: usize,

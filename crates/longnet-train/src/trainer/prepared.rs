@@ -22,7 +22,6 @@ use std::time::Duration;
 /// A run that has its text and its model, and has not begun.
 pub struct Prepared {
     config: Resolved,
-    device: Device,
     lm: LongNetLM,
     /// The text.
     pub text: Split,
@@ -64,7 +63,6 @@ impl Prepared {
         let lm = c.language_model().init(&device);
         Ok(Self {
             config,
-            device,
             lm,
             text,
             train,
@@ -117,7 +115,12 @@ impl Prepared {
         let result = SupervisedTraining::new(&run, Arc::new(train), Arc::new(valid))
             .with_training_strategy(TrainingStrategy::Custom(strategy.clone()))
             .num_epochs(settings.steps.div_ceil(settings.eval_every))
-            .metrics((Gauge::loss(), Gauge::bits_per_byte(), Gauge::perplexity(), Gauge::speed()))
+            .metrics((
+                Gauge::loss(),
+                Gauge::bits_per_byte(),
+                Gauge::perplexity(),
+                Gauge::speed(),
+            ))
             .metric_train_numeric(Gauge::grad_norm())
             .metric_train_numeric(Gauge::lr())
             .with_metric_logger(JsonLines::new(log))
@@ -130,7 +133,11 @@ impl Prepared {
         }
         // The display ends with the renderer, before anything else is printed.
         drop(result.renderer);
-        let outcome = strategy.outcome.lock().expect("the loop did not panic").take();
+        let outcome = strategy
+            .outcome
+            .lock()
+            .expect("the loop did not panic")
+            .take();
         let Outcome { steps, checkpoint } = outcome.expect("the loop has run")?;
         let lm = result.model.lm;
         let evaluation = evaluate(&lm, &self.valid, settings.batch);

@@ -201,8 +201,7 @@ impl Fit<'_> {
         let config = &self.strategy.config;
         let run = PathBuf::from(&config.config.train.run_dir);
         let lm = &self.model.lm;
-        let folder =
-            checkpoint::save(&run, config, lm, &self.optimizer, self.step, self.cursor)?;
+        let folder = checkpoint::save(&run, config, lm, &self.optimizer, self.step, self.cursor)?;
         self.saved = Some((self.step, folder.clone()));
         Ok(folder)
     }
