@@ -1,1 +1,23 @@
-//! Stub.
+//! What the tests that cross crates share.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`problem`] | an attention problem, its inputs and outputs on the host |
+//! | [`oracle`] | the dense f64 reference |
+//! | [`generate`] | seeded random problems |
+//! | [`run`] | the op on a problem, through Burn |
+//! | [`compare`] | errors against the oracle |
+//! | [`goldens`] | reading reference results of other projects |
+//! | [`check`], [`torchscale`], [`dilated_attention_pytorch`] | those of the op, as comparisons |
+
+pub mod check;
+pub mod compare;
+pub mod dilated_attention_pytorch;
+pub mod generate;
+pub mod goldens;
+pub mod oracle;
+pub mod problem;
+pub mod report;
+pub mod rng;
+pub mod run;
+pub mod torchscale;

@@ -6,6 +6,16 @@ use burn_longnet::functional::{
 };
 use burn_longnet::pattern::{DilatedPattern, Pattern, Span};
 
+/// Flex, or with `LONGNET_TEST_DEVICE=wgpu` and the feature `wgpu` the default Vulkan device.
+fn device() -> Device {
+    match std::env::var("LONGNET_TEST_DEVICE").as_deref() {
+        Err(_) | Ok("flex") => Device::flex(),
+        #[cfg(feature = "wgpu")]
+        Ok("wgpu") => Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
+        Ok(other) => panic!("LONGNET_TEST_DEVICE={other}: not a device of this build"),
+    }
+}
+
 fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
 }
@@ -34,7 +44,7 @@ fn close<const D: usize>(a: Tensor<D>, b: Tensor<D>, what: &str) {
 
 #[test]
 fn the_op_is_dense_attention_with_log_multiplicities() {
-    let device = Device::flex().autodiff();
+    let device = device().autodiff();
     let span = Span::full(50);
     for causal in [false, true] {
         let pattern = DilatedPattern::new(4, [(8, 1), (64, 3), (20, 2)])
@@ -73,7 +83,7 @@ fn the_op_is_dense_attention_with_log_multiplicities() {
 
 #[test]
 fn lse_alone_has_gradients() {
-    let device = Device::flex().autodiff();
+    let device = device().autodiff();
     let pattern = Pattern::dense(2, true);
     let leaf = || random([1, 2, 6, 4], &device).require_grad();
     let (q, k, v) = (leaf(), leaf(), leaf());
@@ -89,7 +99,7 @@ fn lse_alone_has_gradients() {
 
 #[test]
 fn documents_do_not_see_each_other() {
-    let device = Device::flex();
+    let device = device();
     let pattern = DilatedPattern::new(2, [(4, 1), (16, 2)])
         .causal(true)
         .build()
@@ -115,7 +125,7 @@ fn documents_do_not_see_each_other() {
 
 #[test]
 fn merging_disjoint_keys_gives_the_whole() {
-    let device = Device::flex().autodiff();
+    let device = device().autodiff();
     let pattern = DilatedPattern::new(2, [(8, 1), (16, 2)])
         .causal(true)
         .build()

@@ -1,1 +1,105 @@
-//! Stub.
+//! Exact sparse attention on host slices, forward and backward, threaded.
+//!
+//! One op for every pattern: softmax over the multiset of keys that a
+//! [`Schedule`](longnet_pattern::Schedule) says a query sees. A work item is a block of consecutive
+//! rows of one head; it walks the runs of all branches and carries one online softmax through them
+//! (the branch mix of LongNet, arXiv 2307.02486 section 2.2, is exactly that softmax). Scores exist
+//! for one tile at a time: scratch memory is a few MiB a thread, whatever the length.
+//!
+//! Results have the same bits for any number of threads.
+//!
+//! ```
+//! use longnet_cpu::{Problem, View, forward};
+//! use longnet_pattern::{DilatedPattern, Span};
+//!
+//! let (heads, n, d) = (2, 100, 8);
+//! let schedule = DilatedPattern::new(heads, [(16, 1), (64, 4)])
+//!     .causal(true)
+//!     .build()?
+//!     .schedule(Span::full(n))?;
+//! let x = vec![0.5f32; heads * n * d];
+//! let view = View::contiguous(&x, [1, heads, n, d]);
+//! let (mut out, mut lse) = (vec![0.0; heads * n * d], vec![0.0; heads * n]);
+//! forward(&Problem::new(&schedule, d), view, view, view, &mut out, &mut lse);
+//! assert!((out[0] - 0.5).abs() < 1e-6);
+//! # Ok::<(), longnet_pattern::PatternError>(())
+//! ```
+//!
+//! | module | concept |
+//! |---|---|
+//! | `pack` | gathers strided rows, widens them, transposes them for the products |
+//! | `kernels` | what runs per tile and per row, compiled once per instruction set |
+//! | `rules` | what masks or drops single pairs: labels, dropout |
+//! | `work` | items over threads |
+//! | `forward`, `backward` | the passes |
+
+mod backward;
+mod buffer;
+mod context;
+mod element;
+mod forward;
+mod kernels;
+mod pack;
+mod problem;
+mod real;
+mod rules;
+mod view;
+mod work;
+
+pub use element::Element;
+pub use problem::{Labels, Problem};
+pub use view::View;
+
+/// Attention and its log-sum-exp.
+///
+/// `q` is `[batch, heads, n_q, d]`, `k` `[batch, kv_heads, n_k, d]`, `v` `[batch, kv_heads, n_k,
+/// d_v]`; query head `h` reads kv head `h / (heads / kv_heads)`. Writes every element of `out`,
+/// `[batch, heads, n_q, d_v]`, and of `lse`, `[batch, heads, n_q]` in natural units, both contiguous.
+/// A row that sees nothing gets zeros and `-inf`. With dropout, `lse` is that of the undropped scores.
+///
+/// Keys with the label [`HIDDEN`](longnet_pattern::HIDDEN) are not read.
+///
+/// # Panics
+///
+/// If the shapes disagree with each other, with the schedule or with the lengths of the slices, or a
+/// view reaches outside of its slice.
+pub fn forward<E: Element>(
+    problem: &Problem,
+    q: View<E>,
+    k: View<E>,
+    v: View<E>,
+    out: &mut [E],
+    lse: &mut [E::Acc],
+) {
+    E::forward(problem, q, k, v, out, lse);
+}
+
+/// The gradients of [`forward`], given its results and the gradients of these.
+///
+/// `out` and `dout` are `[batch, heads, n_q, d_v]`, `lse` and `dlse` (zero if `None`) contiguous
+/// `[batch, heads, n_q]`. Writes every element of `dq`, `dk` and `dv`, contiguous in the shapes of
+/// `q`, `k` and `v`. Rows with an `lse` of `-inf` give and get no gradient.
+///
+/// `lse` may cover more keys than this problem's (partial results that were merged): then the
+/// gradients are this problem's share of those of the merged result. With
+/// [`MixGradient::Detached`](longnet_pattern::MixGradient::Detached) it must not, since the mixing
+/// weights come from this problem's keys.
+///
+/// # Panics
+///
+/// As [`forward`].
+pub fn backward<E: Element>(
+    problem: &Problem,
+    q: View<E>,
+    k: View<E>,
+    v: View<E>,
+    out: View<E>,
+    lse: &[E::Acc],
+    dout: View<E>,
+    dlse: Option<&[E::Acc]>,
+    dq: &mut [E],
+    dk: &mut [E],
+    dv: &mut [E],
+) {
+    E::backward(problem, q, k, v, out, lse, dout, dlse, dq, dk, dv);
+}

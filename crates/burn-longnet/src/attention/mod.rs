@@ -8,6 +8,8 @@ pub use dilated::{AttentionInput, DilatedAttention, DilatedAttentionConfig};
 pub use multi_head::{MhaInput, MhaOutput, MultiHeadDilatedAttention};
 pub use multi_head_config::{InnerNorm, MultiHeadDilatedAttentionConfig, QkNorm};
 
+pub(crate) use multi_head_config::scaled;
+
 use crate::pattern::Branch;
 
 /// The branches of the LongNet paper: segments of 2048 to 32768 tokens, dilated by 1, 2, 4, 6, 12.

@@ -116,11 +116,11 @@ pub struct MultiHeadDilatedAttentionConfig {
 }
 
 impl MultiHeadDilatedAttentionConfig {
-    pub(super) fn kv_heads(&self) -> usize {
+    pub(crate) fn kv_heads(&self) -> usize {
         self.n_kv_heads.unwrap_or(self.n_heads)
     }
 
-    pub(super) fn head_width(&self) -> usize {
+    pub(crate) fn head_width(&self) -> usize {
         self.d_head.unwrap_or(self.d_model / self.n_heads.max(1))
     }
 

@@ -62,11 +62,11 @@ impl<'a, B: Backend> Inputs<'a, B> {
         let n_q = schedule.span().n_q;
         let rows: Vec<f32> = (0..schedule.heads())
             .flat_map(|head| (0..n_q).map(move |a| (head, a)))
-            .map(|(head, a)| (count(head, a) as f32).ln())
+            .map(|(head, a)| count(head, a) as f32)
             .collect();
-        rows.iter().any(|lse| lse.is_finite()).then(|| {
+        rows.iter().any(|count| *count > 0.0).then(|| {
             let shape = [1, rows.len(), 1];
-            let one = from_f32::<B>(rows, shape, &self.device, self.dtype);
+            let one = B::float_log(from_f32::<B>(rows, shape, &self.device, self.dtype));
             B::float_expand(one, [self.batch, shape[1], 1].into())
         })
     }
@@ -344,7 +344,7 @@ fn slots(
     (slots, inverse)
 }
 
-/// The dropout factor of every pair, drawn on the host.
+/// The dropout factor of every pair: 0 or 1 drawn on the host, scaled in the dtype of the computation.
 fn factors<B: Backend>(
     inputs: &Inputs<'_, B>,
     runs: &[(usize, Vec<Run>)],
@@ -352,7 +352,7 @@ fn factors<B: Backend>(
 ) -> Option<FloatTensor<B>> {
     let dropout = inputs.spec.dropout?;
     let (schedule, span) = (&inputs.spec.schedule, inputs.spec.schedule.span());
-    let mut factors = vec![0.0; inputs.batch * heads * count * rows * keys];
+    let mut kept = vec![0.0; inputs.batch * heads * count * rows * keys];
     for batch in 0..inputs.batch {
         for (h, (head, runs)) in runs.iter().enumerate() {
             for (s, run) in runs.iter().enumerate() {
@@ -362,12 +362,13 @@ fn factors<B: Backend>(
                     for b in 0..run.visible(a) {
                         let j = span.k_start + run.k.at(b);
                         let factor = dropout.factor(batch, schedule.heads(), *head, i, j);
-                        factors[first + b] = factor as f32;
+                        kept[first + b] = f32::from(factor != 0.0);
                     }
                 }
             }
         }
     }
     let shape = [inputs.batch, heads, count, rows, keys];
-    Some(from_f32::<B>(factors, shape, &inputs.device, inputs.dtype))
+    let kept = from_f32::<B>(kept, shape, &inputs.device, inputs.dtype);
+    Some(B::float_mul_scalar(kept, dropout.scale().into()))
 }

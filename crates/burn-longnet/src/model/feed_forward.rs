@@ -1,0 +1,116 @@
+//! The position-wise part of a layer.
+
+use super::init::{linear, norm};
+use crate::attention::scaled;
+use crate::dropout::dropout;
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::{Initializer, LayerNorm, Linear};
+use burn::tensor::activation::{gelu, relu, silu};
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// What follows the first projection of a [`FeedForward`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// The exact GELU, by the error function.
+    #[default]
+    Gelu,
+    /// Zero below zero.
+    Relu,
+    /// `x sigmoid(x)`, also called SiLU.
+    Swish,
+    /// A projection times the swish of another one: arXiv 2002.05202.
+    SwiGlu,
+}
+
+/// Configuration of [`FeedForward`].
+#[derive(Config, Debug)]
+pub struct FeedForwardConfig {
+    /// The size of inputs and outputs.
+    pub d_model: usize,
+    /// The size between the projections.
+    pub d_ff: usize,
+    /// What follows the first projection. Default: GELU
+    #[config(default = "Activation::Gelu")]
+    pub activation: Activation,
+    /// A LayerNorm before the last projection: MAGNETO's sub-LayerNorm. Default: false
+    #[config(default = false)]
+    pub inner_norm: bool,
+    /// The epsilon of the norm. Default: 1e-5
+    #[config(default = 1e-5)]
+    pub norm_epsilon: f64,
+    /// Enable bias. Default: true
+    #[config(default = true)]
+    pub bias: bool,
+    /// The rate at which activations are dropped in training. Default: 0
+    #[config(default = 0.0)]
+    pub dropout: f64,
+    /// The type of function used to initialize the weights; biases are 0. Default: Xavier, uniform
+    #[config(default = "Initializer::XavierUniform{gain:1.0}")]
+    pub initializer: Initializer,
+    /// A factor of the initial weights. Default: 1
+    #[config(default = 1.0)]
+    pub gain: f64,
+}
+
+/// Two projections with an activation between them.
+///
+/// Should be created with [FeedForwardConfig].
+#[derive(Module, Debug)]
+pub struct FeedForward {
+    /// `d_model` to `d_ff`.
+    pub inner: Linear,
+    /// `d_model` to `d_ff`, for SwiGLU.
+    pub gate: Option<Linear>,
+    /// Norm before the last projection.
+    pub norm: Option<LayerNorm>,
+    /// `d_ff` to `d_model`.
+    pub outer: Linear,
+    #[module(skip)]
+    activation: Activation,
+    dropout: f64,
+}
+
+impl FeedForwardConfig {
+    /// Initialize a new [feed-forward](FeedForward) module.
+    pub fn init(&self, device: &Device) -> FeedForward {
+        let initializer = scaled(&self.initializer, self.gain);
+        let project = |from, to| linear(from, to, self.bias, &initializer, device);
+        FeedForward {
+            inner: project(self.d_model, self.d_ff),
+            gate: (self.activation == Activation::SwiGlu).then(|| project(self.d_model, self.d_ff)),
+            norm: self
+                .inner_norm
+                .then(|| norm(self.d_ff, self.norm_epsilon, device)),
+            outer: project(self.d_ff, self.d_model),
+            activation: self.activation,
+            dropout: self.dropout,
+        }
+    }
+}
+
+impl FeedForward {
+    /// Applies the forward pass; activations are dropped where there is a seed.
+    ///
+    /// # Shapes
+    ///
+    /// - x, output: `[batch, n, d_model]`
+    pub fn forward(&self, x: Tensor<3>, seed: Option<u64>) -> Tensor<3> {
+        let inner = self.inner.forward(x.clone());
+        let inner = match (self.activation, &self.gate) {
+            (Activation::Gelu, _) => gelu(inner),
+            (Activation::Relu, _) => relu(inner),
+            (Activation::Swish, _) => silu(inner),
+            (Activation::SwiGlu, Some(gate)) => silu(gate.forward(x)) * inner,
+            (Activation::SwiGlu, None) => unreachable!("SwiGLU has a gate"),
+        };
+        let inner = dropout(inner, self.dropout, seed);
+        let inner = match &self.norm {
+            Some(norm) => norm.forward(inner),
+            None => inner,
+        };
+        self.outer.forward(inner)
+    }
+}

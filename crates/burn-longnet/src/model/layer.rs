@@ -1,0 +1,214 @@
+//! One layer of a transformer.
+
+use super::feed_forward::{FeedForward, FeedForwardConfig};
+use super::init::norm;
+use crate::attention::{
+    InnerNorm, MhaInput, MultiHeadDilatedAttention, MultiHeadDilatedAttentionConfig,
+};
+use crate::dropout::{derive_seed, dropout};
+use crate::functional::Documents;
+use crate::pattern::Span;
+use crate::position::PositionTables;
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::{Initializer, LayerNorm, Linear};
+use burn::tensor::{Bool, Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// Where norms stand, and how residuals and initial weights are scaled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Residual {
+    /// MAGNETO, arXiv 2210.06423: a norm before each part and one inside it, and initial weights
+    /// times `sqrt(ln 2L)`, in `L` layers.
+    #[default]
+    SubLayerNorm,
+    /// A norm before each part.
+    PreNorm,
+    /// DeepNorm, arXiv 2203.00555: a norm after each part, residuals times `(2L)^(1/4)`, initial
+    /// weights times `(8L)^(-1/4)`.
+    DeepNorm,
+    /// A norm after each part.
+    PostNorm,
+}
+
+impl Residual {
+    /// Whether norms stand before the parts, and so one after the last layer.
+    pub fn is_pre_norm(self) -> bool {
+        matches!(self, Self::SubLayerNorm | Self::PreNorm)
+    }
+
+    /// The factor of the initial value, output and feed-forward weights.
+    pub fn gain(self, layers: usize) -> f64 {
+        let layers = layers as f64;
+        match self {
+            Self::SubLayerNorm => (2.0 * layers).ln().sqrt(),
+            Self::DeepNorm => (8.0 * layers).powf(-0.25),
+            Self::PreNorm | Self::PostNorm => 1.0,
+        }
+    }
+
+    /// The factor of the residual branch.
+    pub fn alpha(self, layers: usize) -> f64 {
+        match self {
+            Self::DeepNorm => (2.0 * layers as f64).powf(0.25),
+            _ => 1.0,
+        }
+    }
+}
+
+/// Configuration of [`TransformerLayer`].
+#[derive(Config, Debug)]
+pub struct TransformerLayerConfig {
+    /// Attention. Its inner norm and gain are those of `residual`.
+    pub attention: MultiHeadDilatedAttentionConfig,
+    /// The feed-forward part. Its inner norm and gain are those of `residual`.
+    pub feed_forward: FeedForwardConfig,
+    /// The number of layers that this one is among.
+    pub n_layers: usize,
+    /// Where norms stand. Default: MAGNETO's sub-LayerNorm
+    #[config(default = "Residual::SubLayerNorm")]
+    pub residual: Residual,
+    /// The epsilon of the norms. Default: 1e-5
+    #[config(default = 1e-5)]
+    pub norm_epsilon: f64,
+    /// The rate at which what a part adds is dropped in training. Default: 0
+    #[config(default = 0.0)]
+    pub dropout: f64,
+}
+
+/// Attention and a feed-forward part, each with its norm and residual.
+///
+/// Should be created with [TransformerLayerConfig].
+#[derive(Module, Debug)]
+pub struct TransformerLayer {
+    /// Attention.
+    pub attention: MultiHeadDilatedAttention,
+    /// Norm before or after attention.
+    pub attention_norm: LayerNorm,
+    /// The feed-forward part.
+    pub feed_forward: FeedForward,
+    /// Norm before or after the feed-forward part.
+    pub feed_forward_norm: LayerNorm,
+    pre_norm: bool,
+    alpha: f64,
+    dropout: f64,
+}
+
+/// What a layer is told beside its input. Tensors are without autodiff.
+#[derive(Clone, Debug, Default)]
+pub struct LayerContext {
+    /// The factors of the positions, which all layers share.
+    pub tables: Option<PositionTables>,
+    /// `[batch, n]`, true is padding.
+    pub mask_pad: Option<Tensor<2, Bool>>,
+    /// Document ids.
+    pub documents: Option<Documents>,
+    /// Where the sequence sits. Default: from position 0
+    pub span: Option<Span>,
+    /// Dropout is on where there is a seed, and determined by it.
+    pub seed: Option<u64>,
+}
+
+impl TransformerLayerConfig {
+    /// Initialize a new [transformer layer](TransformerLayer).
+    ///
+    /// # Panics
+    ///
+    /// If the attention's `validate` fails.
+    pub fn init(&self, device: &Device) -> TransformerLayer {
+        let gain = self.residual.gain(self.n_layers);
+        let sub_norm = self.residual == Residual::SubLayerNorm;
+        let mut attention = self.attention.clone().with_gain(gain);
+        let mut feed_forward = self.feed_forward.clone().with_gain(gain);
+        if sub_norm {
+            attention.inner_norm = InnerNorm::LayerNorm;
+            feed_forward.inner_norm = true;
+        }
+        let norm = || norm(self.attention.d_model, self.norm_epsilon, device);
+        TransformerLayer {
+            attention: without_initial_bias(attention.init(device), device),
+            attention_norm: norm(),
+            feed_forward: feed_forward.init(device),
+            feed_forward_norm: norm(),
+            pre_norm: self.residual.is_pre_norm(),
+            alpha: self.residual.alpha(self.n_layers),
+            dropout: self.dropout,
+        }
+    }
+}
+
+/// The module with its biases at 0.
+fn without_initial_bias(
+    mut attention: MultiHeadDilatedAttention,
+    device: &Device,
+) -> MultiHeadDilatedAttention {
+    let zero = |linear: &mut Linear| {
+        let [_, to] = linear.weight.lazy_shape().dims();
+        if let Some(bias) = &mut linear.bias {
+            *bias = Initializer::Zeros.init([to], device);
+        }
+    };
+    zero(&mut attention.output);
+    let MultiHeadDilatedAttention {
+        query,
+        key,
+        value,
+        qkv,
+        ..
+    } = &mut attention;
+    [query, key, value, qkv]
+        .into_iter()
+        .flatten()
+        .for_each(zero);
+    attention
+}
+
+impl TransformerLayer {
+    /// Applies the forward pass.
+    ///
+    /// # Shapes
+    ///
+    /// - x, output: `[batch, n, d_model]`
+    ///
+    /// # Panics
+    ///
+    /// If the shapes of `x` or of the context's tensors are not these.
+    pub fn forward(&self, x: Tensor<3>, context: &LayerContext) -> Tensor<3> {
+        let seed = |place| context.seed.map(|seed| derive_seed(seed, place));
+        let x = self.residual(x, &self.attention_norm, seed(0), |x| {
+            let input = MhaInput::self_attn(x)
+                .mask_pad(context.mask_pad.clone())
+                .documents(context.documents.clone())
+                .span(context.span)
+                .tables(context.tables.clone())
+                .seed(seed(1));
+            self.attention.forward(input).context
+        });
+        self.residual(x, &self.feed_forward_norm, seed(2), |x| {
+            self.feed_forward.forward(x, seed(3))
+        })
+    }
+
+    fn residual(
+        &self,
+        x: Tensor<3>,
+        norm: &LayerNorm,
+        seed: Option<u64>,
+        part: impl FnOnce(Tensor<3>) -> Tensor<3>,
+    ) -> Tensor<3> {
+        let input = match self.pre_norm {
+            true => norm.forward(x.clone()),
+            false => x.clone(),
+        };
+        let added = dropout(part(input), self.dropout, seed);
+        let sum = match self.alpha {
+            1.0 => x + added,
+            alpha => x * alpha + added,
+        };
+        match self.pre_norm {
+            true => sum,
+            false => norm.forward(sum),
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Configuration of the language model.
+
+use super::feed_forward::{Activation, FeedForwardConfig};
+use super::layer::{Residual, TransformerLayerConfig};
+use crate::attention::{MultiHeadDilatedAttentionConfig, QkNorm, branches, longnet_branches};
+use crate::error::{ConfigError, check, check_dropout};
+use crate::pattern::{Branch, HeadAssignment, HeadOffset, MixGradient, Pattern};
+use crate::position::AttentionPosition;
+use burn::config::Config;
+use burn::nn::Initializer;
+use burn::tensor::DType;
+use serde::{Deserialize, Serialize};
+
+/// How a language model tells positions apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Positions {
+    /// xPos, as the LongNet paper has it.
+    #[default]
+    XPos,
+    /// Rotary.
+    Rotary,
+    /// A learned vector for each position, added to the embedding.
+    Learned,
+    /// By causality alone.
+    None,
+}
+
+/// Configuration of [`LongNetLM`](super::LongNetLM).
+///
+/// The defaults are the LongNet paper's: MAGNETO's sub-LayerNorm, xPos, GELU, and segments of 2048
+/// to 32768 tokens dilated by 1, 2, 4, 6, 12.
+#[derive(Config, Debug, PartialEq)]
+pub struct LongNetLMConfig {
+    /// The number of token ids.
+    pub vocab_size: usize,
+    /// The size of a token's vector.
+    pub d_model: usize,
+    /// The number of layers.
+    pub n_layers: usize,
+    /// The number of query heads; it divides `d_model`.
+    pub n_heads: usize,
+    /// Segment lengths with their dilation rates. Default: the paper's, see [`longnet_branches`]
+    #[config(default = "longnet_branches()")]
+    pub branches: Vec<Branch>,
+    /// Which heads run which branches. Default: all
+    #[config(default = "HeadAssignment::All")]
+    pub head_assignment: HeadAssignment,
+    /// Which residue of a segment a head takes. Default: modulo
+    #[config(default = "HeadOffset::Modulo")]
+    pub head_offset: HeadOffset,
+    /// How the weights that mix branches are treated in the backward pass. Default: exact
+    #[config(default = "MixGradient::Exact")]
+    pub gradient: MixGradient,
+    /// The number of key and value heads; it divides `n_heads`. Default: n_heads
+    pub n_kv_heads: Option<usize>,
+    /// The size of a head. Default: d_model / n_heads
+    pub d_head: Option<usize>,
+    /// The size inside the feed-forward part. Default: 4 d_model; for SwiGLU 8/3 d_model, rounded up
+    /// to a multiple of 32
+    pub d_ff: Option<usize>,
+    /// The longest sequence: of learned positions, which have one vector each, and of generation.
+    /// Default: 32768
+    #[config(default = 32768)]
+    pub max_length: usize,
+    /// Where norms stand. Default: MAGNETO's sub-LayerNorm
+    #[config(default = "Residual::SubLayerNorm")]
+    pub residual: Residual,
+    /// What follows the first projection of the feed-forward part. Default: GELU
+    #[config(default = "Activation::Gelu")]
+    pub activation: Activation,
+    /// How positions are told apart. Default: xPos
+    #[config(default = "Positions::XPos")]
+    pub positions: Positions,
+    /// The base of the frequencies of rotary and xPos. Default: 10000
+    #[config(default = 10000.0)]
+    pub rotary_theta: f64,
+    /// The distance over which xPos's lowest channels decay by 2/7. Default: 512
+    #[config(default = 512.0)]
+    pub xpos_scale_base: f64,
+    /// Which learned vector position 0 has; torchscale's has 2. Default: 0
+    #[config(default = 0)]
+    pub learned_offset: usize,
+    /// Normalisation of queries and keys. Default: none
+    #[config(default = "QkNorm::None")]
+    pub qk_norm: QkNorm,
+    /// One projection for query, key and value, rather than three. Default: false
+    #[config(default = false)]
+    pub fused_qkv: bool,
+    /// Enable bias in all projections of the layers. Default: true
+    #[config(default = true)]
+    pub bias: bool,
+    /// The head's weights are the embedding's. Default: true
+    #[config(default = true)]
+    pub tied_head: bool,
+    /// Enable bias in the head; only if it is not tied. Default: false
+    #[config(default = false)]
+    pub head_bias: bool,
+    /// Embeddings times `sqrt(d_model)`. Default: false
+    #[config(default = false)]
+    pub scale_embedding: bool,
+    /// A LayerNorm of the embeddings. Default: false
+    #[config(default = false)]
+    pub norm_embedding: bool,
+    /// The epsilon of all norms. Default: 1e-5
+    #[config(default = 1e-5)]
+    pub norm_epsilon: f64,
+    /// The rate at which embeddings and what the parts of a layer add are dropped in training.
+    /// Default: 0
+    #[config(default = 0.0)]
+    pub dropout: f64,
+    /// The rate at which attention weights are dropped in training. Default: 0
+    #[config(default = 0.0)]
+    pub attention_dropout: f64,
+    /// The rate at which activations of the feed-forward part are dropped in training. Default: 0
+    #[config(default = 0.0)]
+    pub activation_dropout: f64,
+    /// Compute each layer again in the backward pass rather than keep its activations. Default: false
+    #[config(default = false)]
+    pub checkpoint_activations: bool,
+    /// Rows of logits that exist at a time in the loss. Default: 1024
+    #[config(default = 1024)]
+    pub loss_chunk: usize,
+}
+
+impl LongNetLMConfig {
+    /// A model to try things with: 4 layers of 128, contexts of 4096.
+    pub fn tiny(vocab_size: usize) -> Self {
+        Self::new(vocab_size, 128, 4, 4)
+            .with_branches(branches([(512, 1), (1024, 2), (4096, 8)]))
+            .with_max_length(4096)
+    }
+
+    /// 4 layers of 256, contexts of 4096: some 3 million parameters beside the embedding.
+    pub fn small(vocab_size: usize) -> Self {
+        Self::new(vocab_size, 256, 4, 4)
+            .with_branches(branches([(1024, 1), (2048, 2), (4096, 4)]))
+            .with_max_length(4096)
+    }
+
+    /// The paper's 125M: 12 layers of 768.
+    pub fn longnet_125m(vocab_size: usize) -> Self {
+        Self::new(vocab_size, 768, 12, 12)
+    }
+
+    /// The paper's 350M: 24 layers of 1024.
+    pub fn longnet_350m(vocab_size: usize) -> Self {
+        Self::new(vocab_size, 1024, 24, 16)
+    }
+
+    /// The paper's 760M: 24 layers of 1536.
+    pub fn longnet_760m(vocab_size: usize) -> Self {
+        Self::new(vocab_size, 1536, 24, 16)
+    }
+
+    /// The paper's 2.7B: 32 layers of 2560.
+    pub fn longnet_2_7b(vocab_size: usize) -> Self {
+        Self::new(vocab_size, 2560, 32, 32)
+    }
+
+    /// The size inside the feed-forward part.
+    pub fn feed_forward_width(&self) -> usize {
+        let default = match self.activation {
+            Activation::SwiGlu => (8 * self.d_model).div_ceil(3).next_multiple_of(32),
+            _ => 4 * self.d_model,
+        };
+        self.d_ff.unwrap_or(default)
+    }
+
+    /// The attention of each layer.
+    pub fn attention(&self) -> MultiHeadDilatedAttentionConfig {
+        let (theta, scale_base) = (self.rotary_theta, self.xpos_scale_base);
+        let position = match self.positions {
+            Positions::XPos => AttentionPosition::XPos { theta, scale_base },
+            Positions::Rotary => AttentionPosition::Rotary { theta },
+            Positions::Learned | Positions::None => AttentionPosition::None,
+        };
+        MultiHeadDilatedAttentionConfig::new(self.d_model, self.n_heads)
+            .with_branches(self.branches.clone())
+            .with_causal(true)
+            .with_head_assignment(self.head_assignment)
+            .with_head_offset(self.head_offset)
+            .with_gradient(self.gradient)
+            .with_dropout(self.attention_dropout)
+            .with_n_kv_heads(self.n_kv_heads)
+            .with_d_head(self.d_head)
+            .with_position(position)
+            .with_qk_norm(self.qk_norm)
+            .with_norm_epsilon(self.norm_epsilon)
+            .with_fused_qkv(self.fused_qkv)
+            .with_query_bias(self.bias)
+            .with_key_bias(self.bias)
+            .with_value_bias(self.bias)
+            .with_output_bias(self.bias)
+            .with_initializer(Initializer::XavierUniform { gain: 1.0 })
+    }
+
+    /// A layer.
+    pub fn layer(&self) -> TransformerLayerConfig {
+        let feed_forward = FeedForwardConfig::new(self.d_model, self.feed_forward_width())
+            .with_activation(self.activation)
+            .with_norm_epsilon(self.norm_epsilon)
+            .with_bias(self.bias)
+            .with_dropout(self.activation_dropout);
+        TransformerLayerConfig::new(self.attention(), feed_forward, self.n_layers)
+            .with_residual(self.residual)
+            .with_norm_epsilon(self.norm_epsilon)
+            .with_dropout(self.dropout)
+    }
+
+    /// The pattern of visible pairs.
+    ///
+    /// # Errors
+    ///
+    /// The branches or heads cannot work.
+    pub fn pattern(&self) -> Result<Pattern, ConfigError> {
+        self.attention().pattern()
+    }
+
+    /// Whether [`init`](Self::init) will succeed, and sequences of `max_length` tokens in `dtype` will
+    /// work.
+    ///
+    /// # Errors
+    ///
+    /// The first field that cannot work.
+    pub fn validate(&self, dtype: DType) -> Result<(), ConfigError> {
+        let at_least_one =
+            |field, value: usize| check(value > 0, field, value, "give a number of at least 1");
+        at_least_one("vocab_size", self.vocab_size)?;
+        at_least_one("n_layers", self.n_layers)?;
+        at_least_one("max_length", self.max_length)?;
+        at_least_one("loss_chunk", self.loss_chunk)?;
+        at_least_one("d_ff", self.feed_forward_width())?;
+        check_dropout("attention_dropout", self.attention_dropout)?;
+        check_dropout("activation_dropout", self.activation_dropout)?;
+        check_dropout("dropout", self.dropout)?;
+        check(
+            !(self.tied_head && self.head_bias),
+            "head_bias",
+            true,
+            "a tied head has no bias; set tied_head = false or head_bias = false",
+        )?;
+        let attention = self.attention();
+        attention.validate()?;
+        let pattern = attention.pattern()?;
+        attention.position.check(&pattern, self.max_length, dtype)?;
+        Ok(())
+    }
+
+    /// The number of parameters, without making them.
+    pub fn num_params(&self) -> usize {
+        let Self {
+            d_model: d,
+            vocab_size,
+            ..
+        } = *self;
+        let attention = self.attention();
+        let bias = usize::from(self.bias);
+        let linear = |from: usize, to: usize| (from + bias) * to;
+        let (queries, keys) = (
+            self.n_heads * attention.head_width(),
+            attention.kv_heads() * attention.head_width(),
+        );
+        let width = self.feed_forward_width();
+        let gates = 1 + usize::from(self.activation == Activation::SwiGlu);
+        let sub_norms = match self.residual {
+            Residual::SubLayerNorm => 2 * queries + 2 * width,
+            _ => 0,
+        };
+        let qk_norms = match self.qk_norm {
+            QkNorm::None => 0,
+            QkNorm::PerHead => 4 * attention.head_width(),
+            QkNorm::Full => 2 * queries + 2 * keys,
+        };
+        let layer = linear(d, queries)
+            + 2 * linear(d, keys)
+            + linear(queries, d)
+            + gates * linear(d, width)
+            + linear(width, d)
+            + sub_norms
+            + qk_norms
+            + 4 * d;
+        let positions = match self.positions {
+            Positions::Learned => (self.max_length + self.learned_offset) * d,
+            _ => 0,
+        };
+        let norms = usize::from(self.norm_embedding) + usize::from(self.residual.is_pre_norm());
+        let head = match self.tied_head {
+            true => 0,
+            false => (d + usize::from(self.head_bias)) * vocab_size,
+        };
+        vocab_size * d + positions + self.n_layers * layer + 2 * d * norms + head
+    }
+}

@@ -1,0 +1,98 @@
+//! The backward pass: one pass over query rows for dq, then one over key rows for dk and dv. Nothing
+//! is added from two threads, so the bits do not depend on them.
+
+mod keys;
+mod queries;
+
+use crate::context::{Context, check_len, check_shape};
+use crate::element::Element;
+use crate::problem::Problem;
+use crate::real::Real;
+use crate::view::View;
+use longnet_pattern::MixGradient;
+
+/// Columns of a tile: keys in the first pass, queries in the second.
+const COLUMNS: usize = 256;
+/// Rows of a tile: its two score matrices stay near the first-level cache.
+const GROUP: usize = 28;
+
+/// What both passes read.
+struct Gradients<'a, E: Element> {
+    cx: Context<'a, E>,
+    out: View<'a, E>,
+    lse: &'a [E::Acc],
+    dout: View<'a, E>,
+    dlse: Option<&'a [E::Acc]>,
+    /// How many `D` a row has: one, or one a branch if the mix is detached.
+    deltas: usize,
+}
+
+impl<E: Element> Gradients<'_, E> {
+    /// Row `i` of a head in `[batch, heads, n_q]`.
+    fn row(&self, [batch, head]: [usize; 2], i: usize) -> usize {
+        (batch * self.cx.heads + head) * self.cx.span.n_q + i
+    }
+
+    /// Whether the row sees nothing.
+    fn is_blind(&self, row: usize) -> bool {
+        self.lse[row] == E::Acc::NEG_INFINITY
+    }
+
+    /// The log-sum-exp in base 2; where the row sees nothing `inf`, so that its weights are 0.
+    fn lse_base_2(&self, row: usize) -> E::Acc {
+        if self.is_blind(row) {
+            E::Acc::INFINITY
+        } else {
+            E::Acc::from_f64(self.lse[row].to_f64() * std::f64::consts::LOG2_E)
+        }
+    }
+
+    fn detached(&self) -> bool {
+        self.cx.problem.gradient == MixGradient::Detached
+    }
+}
+
+pub fn backward<E: Element>(
+    problem: &Problem,
+    q: View<E>,
+    k: View<E>,
+    v: View<E>,
+    out: View<E>,
+    lse: &[E::Acc],
+    dout: View<E>,
+    dlse: Option<&[E::Acc]>,
+    dq: &mut [E],
+    dk: &mut [E],
+    dv: &mut [E],
+) {
+    let cx = Context::new(problem, q, k, v);
+    let rows = cx.batch * cx.heads * cx.span.n_q;
+    let keys = cx.batch * cx.kv_heads * cx.span.n_k;
+    let shape = [cx.batch, cx.heads, cx.span.n_q, cx.d_v];
+    for (name, view) in [("out", &out), ("dout", &dout)] {
+        check_shape(name, view.shape, shape);
+        view.check_bounds(name);
+    }
+    check_len("lse", lse.len(), rows);
+    if let Some(dlse) = dlse {
+        check_len("dlse", dlse.len(), rows);
+    }
+    check_len("dq", dq.len(), rows * cx.d);
+    check_len("dk", dk.len(), keys * cx.d);
+    check_len("dv", dv.len(), keys * cx.d_v);
+    let deltas = match problem.gradient {
+        MixGradient::Exact => 1,
+        MixGradient::Detached => problem.schedule.branches(),
+    };
+    let gradients = Gradients {
+        cx,
+        out,
+        lse,
+        dout,
+        dlse,
+        deltas,
+    };
+    let mut delta = vec![E::Acc::ZERO; rows * deltas];
+    queries::pass(&gradients, dq, &mut delta);
+    keys::pass(&gradients, &delta, dk, dv);
+}

@@ -1,0 +1,37 @@
+//! Scratch memory on cache-line boundaries.
+
+use crate::real::Real;
+use std::ops::{Deref, DerefMut};
+
+/// A slice that starts on a boundary of 64 bytes, so that vector loads do not straddle lines.
+pub struct Buffer<R> {
+    data: Vec<R>,
+    start: usize,
+    len: usize,
+}
+
+impl<R: Real> Buffer<R> {
+    /// `len` zeros.
+    pub fn new(len: usize) -> Self {
+        let spare = 64 / size_of::<R>();
+        let data = vec![R::ZERO; len + spare];
+        let start = data.as_ptr().align_offset(64).min(spare);
+        Self { data, start, len }
+    }
+}
+
+impl<R> Deref for Buffer<R> {
+    type Target = [R];
+
+    #[inline]
+    fn deref(&self) -> &[R] {
+        &self.data[self.start..self.start + self.len]
+    }
+}
+
+impl<R> DerefMut for Buffer<R> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [R] {
+        &mut self.data[self.start..self.start + self.len]
+    }
+}

@@ -1,0 +1,199 @@
+//! The checked shapes of a call, and what all of its work items share.
+
+use crate::buffer::Buffer;
+use crate::element::Element;
+use crate::kernels::{Kernels, LANE, Matrix, PANEL};
+use crate::pack::gather;
+use crate::problem::Problem;
+use crate::real::Real;
+use crate::rules::Rules;
+use crate::view::View;
+use longnet_pattern::{Progression, Schedule, Span};
+
+/// One call.
+pub struct Context<'a, E: Element> {
+    pub problem: &'a Problem<'a>,
+    pub q: View<'a, E>,
+    pub k: View<'a, E>,
+    pub v: View<'a, E>,
+    pub batch: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub span: Span,
+    pub d: usize,
+    pub d_v: usize,
+    /// Widths of packed rows.
+    pub d_pad: usize,
+    pub d_v_pad: usize,
+    pub kernels: &'static Kernels<E::Acc>,
+}
+
+impl<'a, E: Element> Context<'a, E> {
+    /// Checks every shape.
+    pub fn new(problem: &'a Problem<'a>, q: View<'a, E>, k: View<'a, E>, v: View<'a, E>) -> Self {
+        let span = problem.schedule.span();
+        let [batch, heads, n_q, d] = q.shape;
+        let [_, kv_heads, n_k, _] = k.shape;
+        let d_v = v.shape[3];
+        assert_eq!(
+            (heads, n_q, n_k),
+            (problem.schedule.heads(), span.n_q, span.n_k),
+            "heads, queries and keys of q {:?} and k {:?} must be those of the schedule",
+            q.shape,
+            k.shape
+        );
+        assert!(
+            kv_heads > 0 && heads.is_multiple_of(kv_heads),
+            "kv heads of k {:?} must divide the {heads} heads of q",
+            k.shape
+        );
+        check_shape("k", k.shape, [batch, kv_heads, n_k, d]);
+        check_shape("v", v.shape, [batch, kv_heads, n_k, d_v]);
+        for (name, view) in [("q", &q), ("k", &k), ("v", &v)] {
+            view.check_bounds(name);
+        }
+        if let Some(labels) = problem.labels {
+            check_len("labels.q", labels.q.len(), batch * n_q);
+            check_len("labels.k", labels.k.len(), batch * n_k);
+        }
+        if let Some(dropout) = problem.dropout {
+            assert!(
+                (0.0..=1.0).contains(&dropout.p),
+                "dropout.p = {} must be in 0..=1",
+                dropout.p
+            );
+        }
+        Self {
+            problem,
+            q,
+            k,
+            v,
+            batch,
+            heads,
+            kv_heads,
+            span,
+            d,
+            d_v,
+            d_pad: d.next_multiple_of(LANE),
+            d_v_pad: d_v.next_multiple_of(LANE),
+            kernels: E::Acc::kernels(),
+        }
+    }
+
+    pub fn schedule(&self) -> &Schedule {
+        self.problem.schedule
+    }
+
+    /// The kv head that a query head reads.
+    pub fn kv_head(&self, head: usize) -> usize {
+        head / (self.heads / self.kv_heads)
+    }
+
+    pub fn rules(&self, batch: usize, head: usize) -> Rules<'a> {
+        Rules::new(self.problem, batch, self.heads, head)
+    }
+
+    /// Scores are kept in base 2: what their product is multiplied with.
+    pub fn scale_base_2(&self) -> E::Acc {
+        E::Acc::from_f64(self.problem.scale * std::f64::consts::LOG2_E)
+    }
+
+    /// How many of `rows` rows of `width` packed elements fit a budget of 1 MiB.
+    pub fn rows_that_fit(&self, width: usize) -> usize {
+        let bytes = width.max(1) * size_of::<E::Acc>();
+        ((1 << 20) / bytes / PANEL * PANEL).clamp(PANEL, 1024)
+    }
+}
+
+/// A block of rows as the products want them.
+pub struct Block<R> {
+    pub rows: Buffer<R>,
+    pub panels: Buffer<R>,
+    pub width: usize,
+    pub ld: usize,
+}
+
+impl<R: Real> Block<R> {
+    /// For `count` rows of `width`.
+    pub fn new(count: usize, width: usize) -> Self {
+        let ld = width.next_multiple_of(LANE);
+        Self {
+            rows: Buffer::new(count * ld),
+            panels: Buffer::new(count.next_multiple_of(PANEL) * width),
+            width,
+            ld,
+        }
+    }
+
+    /// Gathers rows of a head; those that are `hidden` become zeros.
+    pub fn load<E: Element<Acc = R>>(
+        &mut self,
+        view: &View<E>,
+        at: [usize; 2],
+        indices: Progression,
+        hidden: impl Fn(usize) -> bool,
+    ) {
+        let indices = indices.iter().map(|i| (!hidden(i)).then_some(i));
+        gather(&mut self.rows, self.ld, view, at, indices, R::ONE);
+    }
+
+    /// Makes the panels of the first `count` rows.
+    pub fn transpose(&mut self, kernels: &Kernels<R>, count: usize) {
+        let rows = Matrix {
+            data: &self.rows,
+            ld: self.ld,
+        };
+        kernels.transpose(&mut self.panels, rows, count, self.width);
+    }
+
+    /// `c = a b^T` for the rows `start..end` (multiples of `PANEL` and `STEP`) of this block as `b`;
+    /// column `start` lands in column 0 of `c`.
+    pub fn scores(
+        &self,
+        kernels: &Kernels<R>,
+        c: &mut [R],
+        ldc: usize,
+        a: Matrix<R>,
+        m: usize,
+        start: usize,
+        end: usize,
+    ) {
+        for column in (start..end).step_by(PANEL) {
+            let panel = Matrix {
+                data: &self.panels[column * self.width..],
+                ld: PANEL,
+            };
+            let n = PANEL.min(end - column);
+            kernels.product(
+                &mut c[column - start..],
+                ldc,
+                a,
+                panel,
+                [m, n, self.width],
+                false,
+            );
+        }
+    }
+
+    /// The rows from `start` on, as the right side of a product.
+    pub fn from_row(&self, start: usize) -> Matrix<'_, R> {
+        Matrix {
+            data: &self.rows[start * self.ld..],
+            ld: self.ld,
+        }
+    }
+}
+
+pub fn check_shape(name: &str, shape: [usize; 4], expected: [usize; 4]) {
+    assert_eq!(
+        shape, expected,
+        "{name} must have the shape {expected:?}, got {shape:?}"
+    );
+}
+
+pub fn check_len(name: &str, len: usize, expected: usize) {
+    assert_eq!(
+        len, expected,
+        "{name} must hold {expected} elements, got {len}"
+    );
+}

@@ -1,0 +1,143 @@
+//! The storage types.
+
+use crate::real::Real;
+use crate::{Problem, View, backward, forward};
+use half::{bf16, f16};
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// The type of tensor elements: `f32`, `f64`, [`half::f16`], [`half::bf16`]. Sealed.
+///
+/// Half-precision elements are widened when they are read; results are rounded once.
+pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
+    /// What scores, sums and the log-sum-exp are kept in: `f32`, and `f64` for `f64`.
+    type Acc: Real;
+
+    #[doc(hidden)]
+    fn widen(self) -> Self::Acc;
+
+    #[doc(hidden)]
+    fn round(x: Self::Acc) -> Self;
+
+    // Not generic, so that the kernels are compiled in this crate, optimised, even where the caller
+    // is built for debugging.
+    #[doc(hidden)]
+    fn forward(
+        problem: &Problem,
+        q: View<Self>,
+        k: View<Self>,
+        v: View<Self>,
+        out: &mut [Self],
+        lse: &mut [Self::Acc],
+    );
+
+    #[doc(hidden)]
+    fn backward(
+        problem: &Problem,
+        q: View<Self>,
+        k: View<Self>,
+        v: View<Self>,
+        out: View<Self>,
+        lse: &[Self::Acc],
+        dout: View<Self>,
+        dlse: Option<&[Self::Acc]>,
+        dq: &mut [Self],
+        dk: &mut [Self],
+        dv: &mut [Self],
+    );
+}
+
+macro_rules! element {
+    ($t:ty, $acc:ty, $widen:expr, $round:expr) => {
+        impl sealed::Sealed for $t {}
+
+        impl Element for $t {
+            type Acc = $acc;
+
+            #[inline(always)]
+            fn widen(self) -> $acc {
+                $widen(self)
+            }
+
+            #[inline(always)]
+            fn round(x: $acc) -> Self {
+                $round(x)
+            }
+
+            #[inline(never)]
+            fn forward(
+                problem: &Problem,
+                q: View<Self>,
+                k: View<Self>,
+                v: View<Self>,
+                out: &mut [Self],
+                lse: &mut [$acc],
+            ) {
+                forward::forward(problem, q, k, v, out, lse);
+            }
+
+            #[inline(never)]
+            fn backward(
+                problem: &Problem,
+                q: View<Self>,
+                k: View<Self>,
+                v: View<Self>,
+                out: View<Self>,
+                lse: &[$acc],
+                dout: View<Self>,
+                dlse: Option<&[$acc]>,
+                dq: &mut [Self],
+                dk: &mut [Self],
+                dv: &mut [Self],
+            ) {
+                backward::backward(problem, q, k, v, out, lse, dout, dlse, dq, dk, dv);
+            }
+        }
+    };
+}
+
+element!(f32, f32, |x| x, |x| x);
+element!(f64, f64, |x| x, |x| x);
+element!(
+    bf16,
+    f32,
+    |x: bf16| f32::from_bits((x.to_bits() as u32) << 16),
+    bf16::from_f32
+);
+element!(f16, f32, |x: f16| widen_f16(x.to_bits()), f16::from_f32);
+
+/// Exact, without branches, so that loops over it vectorise.
+#[inline(always)]
+fn widen_f16(bits: u16) -> f32 {
+    let magnitude = (bits & 0x7fff) as u32;
+    // The exponent is 112 too small; the multiplication also normalises subnormals.
+    let finite = f32::from_bits(magnitude << 13) * f32::from_bits((127 + 112) << 23);
+    let special = if magnitude >= 0x7c00 { 0x7f80_0000 } else { 0 };
+    f32::from_bits(finite.to_bits() | special | ((bits & 0x8000) as u32) << 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widening_is_exact() {
+        for bits in 0..=u16::MAX {
+            let (ours, theirs) = (
+                f16::from_bits(bits).widen(),
+                f32::from(f16::from_bits(bits)),
+            );
+            assert!(
+                ours == theirs && ours.is_sign_negative() == theirs.is_sign_negative()
+                    || ours.is_nan() && theirs.is_nan()
+            );
+            let (ours, theirs) = (
+                bf16::from_bits(bits).widen(),
+                f32::from(bf16::from_bits(bits)),
+            );
+            assert!(ours == theirs || ours.is_nan() && theirs.is_nan());
+        }
+    }
+}

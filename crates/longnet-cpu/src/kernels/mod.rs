@@ -1,0 +1,156 @@
+//! What runs per tile and per row: compiled once per instruction set, chosen once per machine.
+
+mod levels;
+mod product;
+mod rows;
+mod transpose;
+mod vector;
+
+pub use levels::{select_f32, select_f64};
+
+/// Widths of packed rows are padded to multiples of this.
+pub const LANE: usize = 16;
+/// Columns of a transposed panel, see [`Kernels::transpose`].
+pub const PANEL: usize = 64;
+/// The columns of a tile that are computed are padded to multiples of this.
+pub const STEP: usize = 32;
+
+/// A row-major matrix in scratch memory: rows start `ld` apart.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a, R> {
+    pub data: &'a [R],
+    pub ld: usize,
+}
+
+/// The kernels of one instruction set.
+///
+/// They are `unsafe` to call on a machine without it, and `product` and `transpose` do not check
+/// their pointers; the methods below make both safe, since a table is only ever handed out by
+/// [`select_f32`] and [`select_f64`].
+pub struct Kernels<R: 'static> {
+    product: unsafe fn(ProductArgs<R>),
+    transpose: unsafe fn(&mut [R], *const R, usize, usize, usize),
+    softmax: unsafe fn(&mut [R], R) -> (R, R),
+    scale: unsafe fn(&mut [R], R),
+    add_scaled: unsafe fn(&mut [R], &[R], R),
+    multiply: unsafe fn(&mut [R], &[R]),
+    sum: unsafe fn(&[R]) -> R,
+    gradient_of_row: unsafe fn(&mut [R], &mut [R], R, R),
+    gradient_of_column: unsafe fn(&mut [R], &mut [R], &[R], &[R]),
+    keep: unsafe fn(&mut [R], u32, &[u32], u32, R),
+}
+
+/// `c = a b`, or `c += a b` if `add`; `a` is `m x k`, `b` is `k x n`.
+struct ProductArgs<R> {
+    c: *mut R,
+    ldc: usize,
+    a: *const R,
+    lda: usize,
+    b: *const R,
+    ldb: usize,
+    m: usize,
+    n: usize,
+    k: usize,
+    add: bool,
+}
+
+#[inline(always)]
+fn spans(len: usize, ld: usize, rows: usize, width: usize) -> bool {
+    rows == 0 || (rows - 1) * ld + width <= len
+}
+
+// SAFETY of every block below: the table holds functions that this machine runs (see `Kernels`), and
+// the assertions bound every address.
+impl<R> Kernels<R> {
+    /// `c = a b`, or `c += a b` if `add`, where `a` is `m x k` and `b` is `k x n` with `n` a multiple
+    /// of [`LANE`]. Every element of the product is one chain of sums over `k` in ascending order,
+    /// wherever its row lies.
+    #[inline]
+    pub fn product(
+        &self,
+        c: &mut [R],
+        ldc: usize,
+        a: Matrix<R>,
+        b: Matrix<R>,
+        [m, n, k]: [usize; 3],
+        add: bool,
+    ) {
+        assert!(n.is_multiple_of(LANE));
+        assert!(spans(c.len(), ldc, m, n) && spans(a.data.len(), a.ld, m, k));
+        assert!(spans(b.data.len(), b.ld, k, n));
+        let args = ProductArgs {
+            c: c.as_mut_ptr(),
+            ldc,
+            a: a.data.as_ptr(),
+            lda: a.ld,
+            b: b.data.as_ptr(),
+            ldb: b.ld,
+            m,
+            n,
+            k,
+            add,
+        };
+        unsafe { (self.product)(args) }
+    }
+
+    /// Rows of width `d` to panels `[panel][d][PANEL]`; columns past `rows` are zeroed.
+    #[inline]
+    pub fn transpose(&self, panels: &mut [R], src: Matrix<R>, rows: usize, d: usize) {
+        assert!(panels.len() >= rows.div_ceil(PANEL) * PANEL * d);
+        assert!(spans(src.data.len(), src.ld, rows, d));
+        unsafe { (self.transpose)(panels, src.data.as_ptr(), src.ld, rows, d) }
+    }
+
+    /// Scores (base 2) to weights, in place, relative to the maximum of `m` and the scores. Returns
+    /// that maximum and the sum of the weights. `-inf` gives 0.
+    #[inline]
+    pub fn softmax(&self, s: &mut [R], m: R) -> (R, R) {
+        unsafe { (self.softmax)(s, m) }
+    }
+
+    /// `x *= c`.
+    #[inline]
+    pub fn scale(&self, x: &mut [R], c: R) {
+        unsafe { (self.scale)(x, c) }
+    }
+
+    /// `x += c y`.
+    #[inline]
+    pub fn add_scaled(&self, x: &mut [R], y: &[R], c: R) {
+        unsafe { (self.add_scaled)(x, y, c) }
+    }
+
+    /// `x *= y`.
+    #[inline]
+    pub fn multiply(&self, x: &mut [R], y: &[R]) {
+        unsafe { (self.multiply)(x, y) }
+    }
+
+    /// The sum.
+    #[inline]
+    pub fn sum(&self, x: &[R]) -> R {
+        unsafe { (self.sum)(x) }
+    }
+
+    /// `s = 2^(s - lse)`, `dp = s (dp - delta)`: a row of one query.
+    #[inline]
+    pub fn gradient_of_row(&self, s: &mut [R], dp: &mut [R], lse: R, delta: R) {
+        unsafe { (self.gradient_of_row)(s, dp, lse, delta) }
+    }
+
+    /// The same with a query in each column.
+    #[inline]
+    pub fn gradient_of_column(&self, s: &mut [R], dp: &mut [R], lse: &[R], delta: &[R]) {
+        unsafe { (self.gradient_of_column)(s, dp, lse, delta) }
+    }
+
+    /// Dropout factors: `scale` where the draw of `word` and the column's word reaches `threshold`,
+    /// else 0.
+    #[inline]
+    pub fn keep(&self, c: &mut [R], word: u32, words: &[u32], threshold: u32, scale: R) {
+        unsafe { (self.keep)(c, word, words, threshold, scale) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+use super::levels::tables;
+use super::*;
+use crate::real::Real;
+
+/// Numbers that are neither equal nor ordered.
+fn numbers<R: Real>(len: usize, seed: u64) -> Vec<R> {
+    (0..len as u64)
+        .map(|i| R::from_f64(((i + seed) * 2_654_435_761 % 1_000_003) as f64 / 1_000_003.0 - 0.5))
+        .collect()
+}
+
+fn products_are_right<R: Real>(kernels: &Kernels<R>, tolerance: f64) {
+    for m in 1..20 {
+        for (n, k) in [(16, 1), (48, 7), (64, 64), (112, 5), (16, 300), (32, 0)] {
+            let (lda, ldb, ldc) = (k + 3, n + 5, n + 1);
+            let (a, b) = (numbers(m * lda, 1), numbers(k * ldb + n, 2));
+            for add in [false, true] {
+                let before: Vec<R> = numbers(m * ldc, 3);
+                let mut c = before.clone();
+                let (a, b) = (Matrix { data: &a, ld: lda }, Matrix { data: &b, ld: ldb });
+                kernels.product(&mut c, ldc, a, b, [m, n, k], add);
+                for r in 0..m {
+                    for x in 0..ldc.min(c.len() - r * ldc) {
+                        let old = before[r * ldc + x].to_f64();
+                        let sum: f64 = (0..k)
+                            .map(|i| a.data[r * lda + i].to_f64() * b.data[i * ldb + x].to_f64())
+                            .sum();
+                        let expected = match (x < n, add) {
+                            (false, _) => old,
+                            (true, false) => sum,
+                            (true, true) => old + sum,
+                        };
+                        let error = (c[r * ldc + x].to_f64() - expected).abs();
+                        assert!(
+                            error <= tolerance * (1.0 + k as f64).sqrt(),
+                            "{m} {n} {k} {add}: {error}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn transposes_are_right<R: Real>(kernels: &Kernels<R>) {
+    for (rows, d) in [(1, 1), (63, 5), (64, 16), (65, 17), (130, 70)] {
+        let ld = d + 2;
+        let src: Vec<R> = numbers(rows * ld, 4);
+        let mut panels = vec![R::INFINITY; rows.div_ceil(PANEL) * PANEL * d];
+        kernels.transpose(&mut panels, Matrix { data: &src, ld }, rows, d);
+        for j in 0..rows.div_ceil(PANEL) * PANEL {
+            for x in 0..d {
+                let expected = if j < rows { src[j * ld + x] } else { R::ZERO };
+                assert!(panels[(j / PANEL * d + x) * PANEL + j % PANEL] == expected);
+            }
+        }
+    }
+}
+
+fn rows_are_right<R: Real>(kernels: &Kernels<R>, tolerance: f64) {
+    let scores: Vec<R> = numbers(96, 5);
+    let (mut s, one) = (scores.clone(), R::ONE);
+    s[40..].fill(R::NEG_INFINITY);
+    let (max, sum) = kernels.softmax(&mut s, R::NEG_INFINITY);
+    let exact_max = scores[..40]
+        .iter()
+        .map(|x| x.to_f64())
+        .fold(f64::MIN, f64::max);
+    assert_eq!(max.to_f64(), exact_max);
+    let exact: f64 = scores[..40]
+        .iter()
+        .map(|x| (x.to_f64() - exact_max).exp2())
+        .sum();
+    assert!((sum.to_f64() - exact).abs() < tolerance * exact);
+    assert!(s[40..].iter().all(|x| *x == R::ZERO));
+    // Nothing seen at all is no NaN, and an older maximum holds.
+    let mut s = vec![R::NEG_INFINITY; 32];
+    let (max, sum) = kernels.softmax(&mut s, R::NEG_INFINITY);
+    assert!(max == R::NEG_INFINITY && sum == R::ZERO && s.iter().all(|x| *x == R::ZERO));
+    let mut s = vec![R::ZERO; 32];
+    assert!(kernels.softmax(&mut s, one) == (one, R::from_f64(16.0)));
+
+    let (lse, delta): (Vec<R>, Vec<R>) = (numbers(96, 6), numbers(96, 7));
+    let (mut s, mut dp) = (scores.clone(), numbers::<R>(96, 8));
+    kernels.gradient_of_column(&mut s, &mut dp, &lse, &delta);
+    for i in 0..96 {
+        let (mut s1, mut dp1) = ([scores[i]; 32], [numbers::<R>(96, 8)[i]; 32]);
+        kernels.gradient_of_row(&mut s1, &mut dp1, lse[i], delta[i]);
+        assert!(s1[3] == s[i] && dp1[3] == dp[i]);
+        let p = (scores[i].to_f64() - lse[i].to_f64()).exp2();
+        assert!((s[i].to_f64() - p).abs() < tolerance * p);
+    }
+}
+
+#[test]
+fn every_instruction_set_of_this_machine_is_right() {
+    for (f32s, f64s) in tables() {
+        products_are_right(f32s, 1e-7);
+        products_are_right(f64s, 1e-15);
+        transposes_are_right(f32s);
+        transposes_are_right(f64s);
+        rows_are_right(f32s, 1e-6);
+        rows_are_right(f64s, 1e-14);
+    }
+}

@@ -1,0 +1,41 @@
+//! What is asked for, beside the tensors.
+
+use longnet_pattern::{Dropout, MixGradient, Schedule};
+
+/// Labels that restrict who sees whom: a query sees a key iff their labels are equal and the key's is
+/// not [`HIDDEN`](longnet_pattern::HIDDEN). They carry padding masks and document ids.
+#[derive(Clone, Copy, Debug)]
+pub struct Labels<'a> {
+    /// `[batch * n_q]`.
+    pub q: &'a [i32],
+    /// `[batch * n_k]`.
+    pub k: &'a [i32],
+}
+
+/// An attention problem.
+#[derive(Clone, Copy, Debug)]
+pub struct Problem<'a> {
+    /// Who sees whom.
+    pub schedule: &'a Schedule,
+    /// What scores are multiplied with, usually `1 / sqrt(d)`.
+    pub scale: f64,
+    /// Padding and documents.
+    pub labels: Option<Labels<'a>>,
+    /// Dropout of attention weights.
+    pub dropout: Option<Dropout>,
+    /// How the backward pass treats the weights that mix the branches.
+    pub gradient: MixGradient,
+}
+
+impl<'a> Problem<'a> {
+    /// Scale `1 / sqrt(d)`, no labels, no dropout, the exact gradient.
+    pub fn new(schedule: &'a Schedule, d: usize) -> Self {
+        Self {
+            schedule,
+            scale: 1.0 / (d as f64).sqrt(),
+            labels: None,
+            dropout: None,
+            gradient: MixGradient::Exact,
+        }
+    }
+}

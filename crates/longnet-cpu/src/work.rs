@@ -1,0 +1,63 @@
+//! Work items over threads.
+
+use std::ops::Range;
+use std::sync::Mutex;
+
+/// Below this many FLOPs handing work to other threads costs more than it gains.
+const WORTH_A_THREAD: u64 = 2_000_000;
+
+/// Does all items, those with the most FLOPs first, on the threads of the current rayon pool, or on
+/// this one if there is little to do. Each thread makes its scratch once.
+pub fn run<I: Send, S>(
+    mut items: Vec<(u64, I)>,
+    make_scratch: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, I) + Sync,
+) {
+    let flops: u64 = items.iter().map(|(flops, _)| flops).sum();
+    let useful = (flops / WORTH_A_THREAD + 1).min(items.len() as u64) as usize;
+    let threads = match useful {
+        0 | 1 => 1,
+        _ => rayon::current_num_threads().min(useful),
+    };
+    items.sort_by_key(|(flops, _)| std::cmp::Reverse(*flops));
+    let queue = Mutex::new(items.into_iter());
+    let next = || queue.lock().expect("taking an item cannot panic").next();
+    let worker = || {
+        let mut scratch = None;
+        while let Some((_, item)) = next() {
+            work(scratch.get_or_insert_with(&make_scratch), item);
+        }
+    };
+    if threads == 1 {
+        worker();
+    } else {
+        rayon::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|_| worker());
+            }
+        });
+    }
+}
+
+/// Cuts `0..rows` into blocks of at most `block`.
+pub fn blocks(rows: usize, block: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..rows)
+        .step_by(block)
+        .map(move |start| start..rows.min(start + block))
+}
+
+/// How many rows an item takes: enough items for many threads, but enough rows to pay for packing
+/// the other side, and few enough for the second-level cache. Depends on the problem only.
+pub fn rows_per_item(rows: usize, planes: usize, most: usize) -> usize {
+    const ITEMS: usize = 32;
+    const LEAST: usize = 128;
+    let wanted = (rows * planes).div_ceil(ITEMS).next_multiple_of(64);
+    wanted.clamp(LEAST.min(most), most)
+}
+
+/// Takes the first `len` elements off a slice.
+pub fn take<'a, T>(slice: &mut &'a mut [T], len: usize) -> &'a mut [T] {
+    let (head, tail) = std::mem::take(slice).split_at_mut(len);
+    *slice = tail;
+    head
+}

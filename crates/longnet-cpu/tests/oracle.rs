@@ -1,0 +1,104 @@
+//! The op against the dense reference.
+
+mod common;
+
+use common::reference::{Results, reference};
+use common::{Case, Number, cases};
+use half::{bf16, f16};
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+
+fn rms(x: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = x.fold((0.0, 0), |(sum, count), x| (sum + x * x, count + 1));
+    (sum / f64::max(count as f64, 1.0)).sqrt()
+}
+
+/// RMS of the error over RMS of the reference. Gradients may cancel down to nothing (a row with one
+/// key has none for its query), so the denominator is at least a tenth of the RMS of the sums of
+/// their terms' absolute values.
+fn error(ours: &[f64], exact: &[f64], sizes: &[f64]) -> f64 {
+    assert_eq!(ours.len(), exact.len());
+    let difference = |(&x, &y): (&f64, &f64)| if x == y { 0.0 } else { x - y };
+    let error = rms(ours.iter().zip(exact).map(difference));
+    let finite = |x: &[f64]| rms(x.iter().copied().filter(|x| x.is_finite()));
+    if error == 0.0 {
+        0.0
+    } else {
+        error / finite(exact).max(0.1 * finite(sizes))
+    }
+}
+
+/// Errors of out, lse, dq, dk, dv.
+fn errors<E: Number>(case: &Case) -> [f64; 5] {
+    let inputs = case.inputs::<E>();
+    let (exact, sizes) = reference(case, &inputs);
+    let ours = case.run::<E>(&inputs);
+    let fields = |r: Results| [r.out, r.lse, r.dq, r.dk, r.dv];
+    let (ours, exact, sizes) = (fields(ours), fields(exact), fields(sizes));
+    // What no pair adds to is exactly zero.
+    for (ours, sizes) in ours.iter().zip(&sizes) {
+        for (x, size) in ours.iter().zip(sizes) {
+            assert!(*size != 0.0 || *x == 0.0, "{x} where there is nothing");
+        }
+    }
+    std::array::from_fn(|i| error(&ours[i], &exact[i], &sizes[i]))
+}
+
+fn check<E: Number>(case: &Case, out: f64, gradients: f64) -> Result<(), TestCaseError> {
+    let errors = errors::<E>(case);
+    for (i, error) in errors.into_iter().enumerate() {
+        let tolerance = if i < 2 { out } else { gradients };
+        prop_assert!(error <= tolerance, "{:?} of out, lse, dq, dk, dv", errors);
+    }
+    Ok(())
+}
+
+/// The same cases in every run.
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(0x10),
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config(400))]
+
+    #[test]
+    fn f32_is_within_1e_5(case in cases(60)) {
+        check::<f32>(&case, 1e-5, 1e-5)?;
+    }
+
+    #[test]
+    fn f64_is_within_1e_12(case in cases(60)) {
+        check::<f64>(&case, 1e-12, 1e-12)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(config(150))]
+
+    // Units of roundoff: rounding `out` once costs less than one; the gradients start from the
+    // rounded `out`.
+    #[test]
+    fn bf16_is_within_roundoff(case in cases(40)) {
+        check::<bf16>(&case, 2f64.powi(-8), 3.0 * 2f64.powi(-8))?;
+    }
+
+    #[test]
+    fn f16_is_within_roundoff(case in cases(40)) {
+        check::<f16>(&case, 2f64.powi(-11), 3.0 * 2f64.powi(-11))?;
+    }
+}
+
+proptest! {
+    #![proptest_config(config(6))]
+
+    // More rows than a tile and than a work item.
+    #[test]
+    fn long_sequences_cross_every_block(case in cases(700)) {
+        check::<f32>(&case, 1e-5, 1e-5)?;
+    }
+}

@@ -1,0 +1,104 @@
+//! f16 and bf16: not further from the f64 oracle than 2 times (out) and 3 times (gradients) a plain
+//! dense implementation in the same dtype.
+
+use burn::tensor::activation::softmax;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use half::{bf16, f16};
+use longnet_tests::compare::relative_rms;
+use longnet_tests::problem::{Outputs, Problem};
+use longnet_tests::report::report;
+use longnet_tests::run::{Layout, differentiate, through_autodiff, through_fallback};
+use longnet_tests::{generate, oracle};
+
+const LAYOUTS: [Layout; 4] = [Layout::Plain; 4];
+
+/// Softmax of the masked scores, every tensor in the dtype of q.
+fn plain(problem: &Problem, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<3>) {
+    let (span, pattern) = (problem.span, &problem.pattern);
+    let (device, dtype) = (q.device(), q.dtype());
+    let mut bias = Vec::new();
+    for h in 0..pattern.heads {
+        for a in 0..span.n_q {
+            for b in 0..span.n_k {
+                let (i, j) = (span.q_start + a, span.k_start + b);
+                let m = (0..pattern.branches.len()).filter(|&x| pattern.sees(x, h, i, j));
+                bias.push((m.count() as f64).ln());
+            }
+        }
+    }
+    let bias = TensorData::new(bias, [1, pattern.heads, span.n_q, span.n_k]);
+    let bias = Tensor::from_data(bias, (&device, dtype));
+    let scale = problem.scale.unwrap_or(1.0 / (problem.d as f64).sqrt());
+    let scores = q.matmul(k.swap_dims(2, 3)) * scale + bias;
+    let out = softmax(scores.clone(), 3).matmul(v);
+    // Not compared: lse is f32 in the op.
+    let lse = scores.max_dim(3).cast(DType::F32).squeeze_dim(3);
+    (out, lse)
+}
+
+/// Problem `index`, without what the plain implementation lacks, and every row sees something.
+fn problem(index: u64) -> Option<Problem> {
+    let mut problem = generate::problem(5, index);
+    problem.kv_heads = problem.pattern.heads;
+    (problem.hidden, problem.documents, problem.dropout) = (None, None, None);
+    (problem.pattern.zero_keys, problem.detached) = (false, false);
+    problem.pattern.grouped = false;
+    problem.pattern.branches[0].1 = 1;
+    problem.span = longnet_pattern::Span::full(problem.span.n_k);
+    (problem.span.n_k >= 16 && problem.d >= 8 && problem.d_v >= 8).then_some(problem)
+}
+
+fn law(dtype: DType, round: fn(f64) -> f64) {
+    let device = Device::flex();
+    let (mut count, mut worst) = (0, [0f64; 4]);
+    for index in 0.. {
+        let Some(problem) = problem(index) else {
+            continue;
+        };
+        let mut x = generate::inputs(&problem, 5, index).rounded(round);
+        x.dlse = None;
+        let want = oracle::attention(&problem, &x).values;
+        let autodiff = device.clone().autodiff();
+        let attend = |q, k, v| plain(&problem, q, k, v);
+        let dense = differentiate(&problem, &x, &autodiff, dtype, LAYOUTS, attend);
+        let errors = |got: &Outputs| {
+            [
+                relative_rms(&got.out, &want.out),
+                relative_rms(&got.dq, &want.dq),
+                relative_rms(&got.dk, &want.dk),
+                relative_rms(&got.dv, &want.dv),
+            ]
+        };
+        let dense = errors(&dense);
+        let kernels = through_autodiff(&problem, &x, &autodiff, dtype, LAYOUTS);
+        let fallback = through_fallback(&problem, &x, &device, dtype, LAYOUTS);
+        for (name, got) in [("kernels", kernels), ("fallback", fallback)] {
+            let got = errors(&got);
+            for (t, allowed) in [2.0, 3.0, 3.0, 3.0].into_iter().enumerate() {
+                assert!(
+                    got[t] <= allowed * dense[t],
+                    "{name}, configuration {index}: errors {got:?} (out, dq, dk, dv), of a plain implementation {dense:?}\n{problem:?}"
+                );
+                worst[t] = worst[t].max(got[t] / dense[t]);
+            }
+        }
+        count += 1;
+        if count == 120 {
+            break;
+        }
+    }
+    let [out, dq, dk, dv] = worst;
+    report(&format!(
+        "half: {count} configurations in {dtype:?}, error at most {out:.2} (out), {dq:.2} (dq), {dk:.2} (dk), {dv:.2} (dv) times that of a plain implementation"
+    ));
+}
+
+#[test]
+fn f16_is_as_good_as_a_plain_implementation() {
+    law(DType::F16, |x| f16::from_f64(x).to_f64());
+}
+
+#[test]
+fn bf16_is_as_good_as_a_plain_implementation() {
+    law(DType::BF16, |x| bf16::from_f64(x).to_f64());
+}
