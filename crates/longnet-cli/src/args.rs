@@ -1,6 +1,7 @@
 //! The command line.
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use longnet_train::progress::Progress;
 use std::path::PathBuf;
 
 /// Train, evaluate and run LongNet language models.
@@ -8,6 +9,9 @@ use std::path::PathBuf;
 /// A first run, on the text of this repository, takes about three minutes on two cores:
 ///
 ///     longnet train configs/quickstart.toml
+///     longnet generate --run runs/quickstart --prompt "//! "
+///
+/// configs/quickstart.toml explains every field of a config.
 ///
 /// Exit codes: 0 done, 1 failed, 2 the command line or the config is wrong.
 #[derive(Debug, Parser)]
@@ -19,9 +23,71 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Train a model as a config says, evaluate it, and show a sample.
+    ///
+    /// Checkpoints and log.jsonl go to train.run_dir (runs/NAME for configs/NAME.toml). An earlier run
+    /// there is kept: it is renamed to NAME.1, NAME.2, ...
+    ///
+    ///     longnet train configs/quickstart.toml --set train.steps=1000
+    ///     longnet train configs/small.toml --set data.paths='["book.txt", "src"]'
+    #[command(verbatim_doc_comment)]
+    Train(TrainArgs),
+    /// Measure a trained model on its validation text, or on other text.
+    ///
+    ///     longnet eval --run runs/quickstart
+    ///     longnet eval --run runs/quickstart --set data.context=16384
+    #[command(verbatim_doc_comment)]
+    Eval(EvalArgs),
+    /// Continue a prompt with a trained model.
+    ///
+    ///     longnet generate --run runs/quickstart --prompt "pub fn " --tokens 500 --temperature 0.7
+    #[command(verbatim_doc_comment)]
+    Generate(GenerateArgs),
     /// Look at a config without running it.
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    #[command(flatten)]
+    pub backend: BackendArgs,
+    /// How progress is shown.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub progress: ProgressArg,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct EvalArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub backend: BackendArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct GenerateArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub backend: BackendArgs,
+    /// Text to continue [default: generate.prompt of the config].
+    #[arg(long)]
+    pub prompt: Option<String>,
+    /// Tokens to generate [default: generate.tokens].
+    #[arg(long)]
+    pub tokens: Option<usize>,
+    /// 0 takes the likeliest token; higher is more varied [default: generate.temperature].
+    #[arg(long)]
+    pub temperature: Option<f64>,
+    /// Draw from the k likeliest tokens only, 0 from all [default: generate.top_k].
+    #[arg(long)]
+    pub top_k: Option<usize>,
+    /// Seed of the draws [default: generate.seed].
+    #[arg(long)]
+    pub seed: Option<usize>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -41,10 +107,55 @@ pub struct ConfigArgs {
     pub set: SetArgs,
 }
 
+/// A trained model.
+#[derive(Debug, ClapArgs)]
+pub struct ModelArgs {
+    /// Folder of a run, whose newest checkpoint is taken.
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present = "checkpoint",
+        conflicts_with = "checkpoint"
+    )]
+    pub run: Option<PathBuf>,
+    /// Folder of one checkpoint, such as runs/quickstart/step-000100.
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    pub set: SetArgs,
+}
+
 #[derive(Debug, ClapArgs)]
 pub struct SetArgs {
-    /// Change one value: section.field=value, such as model.layers=4 or data.paths='["a.txt", "b"]'.
-    /// May be given several times.
+    /// Change one value of the config: section.field=value, such as model.layers=4 or
+    /// data.paths='["a.txt", "b"]'. May be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct BackendArgs {
+    /// Where to compute: flex (the CPU), or another backend that the program was built with.
+    #[arg(long, default_value = "flex")]
+    pub backend: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ProgressArg {
+    /// The full-screen display on a terminal, lines elsewhere.
+    Auto,
+    /// The full-screen display.
+    Tui,
+    /// A line every train.log_seconds.
+    Plain,
+}
+
+impl From<ProgressArg> for Progress {
+    fn from(arg: ProgressArg) -> Self {
+        match arg {
+            ProgressArg::Auto => Self::Auto,
+            ProgressArg::Tui => Self::Tui,
+            ProgressArg::Plain => Self::Plain,
+        }
+    }
 }

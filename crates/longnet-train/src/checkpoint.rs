@@ -133,8 +133,12 @@ pub fn save<M: Module>(
     fs::create_dir_all(&draft).map_err(|e| CheckpointError::write(&draft, e))?;
 
     let path = draft.join(MODEL);
+    // One entry: several come in random order, and the same weights must make the same file.
+    let mut store = SafetensorsStore::from_file(&path)
+        .clear_metadata()
+        .metadata("producer", "burn-longnet");
     model
-        .save_into(&mut SafetensorsStore::from_file(&path))
+        .save_into(&mut store)
         .map_err(|e| CheckpointError::write(&path, e))?;
     let path = draft.join(OPTIMIZER);
     optimizer

@@ -1,12 +1,14 @@
 //! What a config costs, without building it.
 
 use crate::config::Config;
-use longnet_pattern::{Sizes, Span};
+use burn_longnet::pattern::{Sizes, Span};
 use std::fmt;
 
 /// Exact counts at the configured context.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
+    /// Parameters of the model.
+    pub parameters: usize,
     /// Tokens of one sequence.
     pub context: usize,
     /// Key positions that one query of one head sees, on average over the sequence.
@@ -31,6 +33,7 @@ impl Estimate {
             bytes_per_element: 4,
         });
         Self {
+            parameters: config.language_model().num_params(),
             context: n,
             keys_per_query: cost.pairs as f64 / (n * m.heads) as f64,
             attention_flops: (cost.forward_flops * m.layers as u64) as f64 / n as f64,
@@ -40,6 +43,7 @@ impl Estimate {
 
 impl fmt::Display for Estimate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "parameters         {}", si(self.parameters as f64))?;
         writeln!(
             f,
             "context            {} tokens, of which a query sees {:.0} on average",

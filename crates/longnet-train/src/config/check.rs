@@ -1,8 +1,9 @@
 //! Values that are out of range or at odds with each other.
 
-use super::sections::Positions;
 use super::{ConfigError, Origin, Resolved};
-use longnet_pattern::DilatedPattern;
+use burn::tensor::DType;
+use burn_longnet::model::Positions;
+use burn_longnet::pattern::DilatedPattern;
 
 /// All problems of a config whose types are right.
 pub(super) fn check(resolved: &Resolved) -> Vec<ConfigError> {
@@ -15,6 +16,7 @@ pub(super) fn check(resolved: &Resolved) -> Vec<ConfigError> {
     problems.data();
     problems.train();
     problems.generate();
+    problems.library();
     problems.found
 }
 
@@ -92,7 +94,7 @@ impl Problems<'_> {
                 divisors(m.heads)
             )
         });
-        let rotates = matches!(m.positions, Positions::Rotary | Positions::Xpos);
+        let rotates = matches!(m.positions, Positions::Rotary | Positions::XPos);
         let even = !rotates || !whole || (m.d_model / m.heads).is_multiple_of(2);
         self.require(even, &["model.heads", "model.d_model"], || {
             format!(
@@ -177,6 +179,17 @@ impl Problems<'_> {
         self.require(!t.run_dir.is_empty(), &["train.run_dir"], || {
             "must name a folder, such as runs/first".into()
         });
+    }
+
+    /// What the model's own check finds, if the checks above, which know the keys, found nothing.
+    fn library(&mut self) {
+        if !self.found.is_empty() {
+            return;
+        }
+        let model = self.resolved.config.language_model();
+        let message = model.validate(DType::F32).err().map(|e| e.to_string());
+        let keys = ["model.positions", "model.xpos_scale_base", "data.context"];
+        self.require(message.is_none(), &keys, || message.unwrap_or_default());
     }
 
     fn generate(&mut self) {

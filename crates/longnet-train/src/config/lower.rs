@@ -1,24 +1,46 @@
 //! From config sections to what the libraries take. All of it is here.
 
 use super::Config;
-use longnet_pattern::{DilatedPattern, Pattern};
+use crate::data;
+use burn_longnet::model::LongNetLMConfig;
+use burn_longnet::pattern::{Branch, Pattern};
 
 impl Config {
-    /// The causal attention pattern.
+    /// The model.
+    pub fn language_model(&self) -> LongNetLMConfig {
+        let (m, a) = (&self.model, &self.attention);
+        let vocab = data::tokenizer(self.data.tokenizer).vocab();
+        let branches = a.segments.iter().zip(&a.dilations);
+        LongNetLMConfig::new(vocab, m.d_model, m.layers, m.heads)
+            .with_branches(branches.map(|(&w, &r)| Branch::from((w, r))).collect())
+            .with_head_assignment(a.assignment)
+            .with_head_offset(a.offset)
+            .with_gradient(a.gradient)
+            .with_attention_dropout(a.dropout)
+            .with_n_kv_heads(m.kv_heads)
+            .with_d_ff(m.ffn)
+            .with_max_length(self.data.context)
+            .with_residual(m.norm)
+            .with_activation(m.activation)
+            .with_positions(m.positions)
+            .with_rotary_theta(m.rotary_theta)
+            .with_xpos_scale_base(m.xpos_scale_base)
+            .with_qk_norm(m.qk_norm)
+            .with_tied_head(m.tie)
+            .with_scale_embedding(m.embedding_scale)
+            .with_norm_embedding(m.embedding_norm)
+            .with_dropout(m.dropout)
+            .with_checkpoint_activations(m.recompute)
+            .with_loss_chunk(self.train.loss_chunk)
+    }
+
+    /// The causal attention pattern of the model.
     ///
     /// # Panics
     ///
     /// If the config was not checked.
     pub fn pattern(&self) -> Pattern {
-        let a = &self.attention;
-        DilatedPattern::from_lists(self.model.heads, &a.segments, &a.dilations)
-            .and_then(|builder| {
-                builder
-                    .causal(true)
-                    .head_assignment(a.assignment)
-                    .head_offset(a.offset)
-                    .build()
-            })
-            .expect("the config check builds this pattern")
+        let pattern = self.language_model().pattern();
+        pattern.expect("the config check builds this pattern")
     }
 }

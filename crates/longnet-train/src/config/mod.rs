@@ -16,7 +16,7 @@ mod value;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use section::{Field, Section};
-pub use source::{Origin, Resolved};
+pub use source::{Origin, Resolved, quoted};
 pub(crate) use suggest::closest;
 
 use sections::{Attention, Data, Generate, Model, Train};

@@ -2,45 +2,22 @@
 
 use super::section::section;
 use super::value::choices;
-use longnet_pattern::{HeadAssignment, HeadOffset, MixGradient};
+use burn_longnet::attention::QkNorm;
+use burn_longnet::model::{Activation, Positions, Residual};
+use burn_longnet::pattern::{HeadAssignment, HeadOffset, MixGradient};
 
-/// The nonlinearity of the feed-forward layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// Gaussian error linear unit.
-    Gelu,
-    /// Rectified linear unit.
-    Relu,
-    /// x times sigmoid(x).
-    Swish,
-    /// Swish-gated linear unit: three projections instead of two.
-    SwiGlu,
-}
 choices!(Activation { Gelu = "gelu", Relu = "relu", Swish = "swish", SwiGlu = "swiglu" });
-
-/// Where layers are normalised and how they are initialised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Norm {
-    /// Pre-norm with sub-layer norms and MAGNETO's initialisation (the paper).
-    SubLn,
-    /// Post-norm with DeepNet's residual scale and initialisation.
-    DeepNorm,
-}
-choices!(Norm { SubLn = "sub-ln", DeepNorm = "deepnorm" });
-
-/// How positions enter the model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Positions {
-    /// Rotary embeddings of queries and keys.
-    Rotary,
-    /// Rotary embeddings with an exponential decay over distance (the paper).
-    Xpos,
-    /// A learned vector for each position, added to the token embedding.
-    Learned,
-    /// None: only causality tells positions apart.
-    None,
-}
-choices!(Positions { Rotary = "rotary", Xpos = "xpos", Learned = "learned", None = "none" });
+choices!(Residual {
+    SubLayerNorm = "sub-ln",
+    PreNorm = "pre",
+    DeepNorm = "deepnorm",
+    PostNorm = "post",
+});
+choices!(QkNorm { None = "none", PerHead = "per-head", Full = "full" });
+choices!(Positions { Rotary = "rotary", XPos = "xpos", Learned = "learned", None = "none" });
+choices!(HeadAssignment { All = "all", Grouped = "grouped" });
+choices!(HeadOffset { Modulo = "modulo", ByGroup = "by-group" });
+choices!(MixGradient { Exact = "exact", Detached = "detached" });
 
 /// How the learning rate falls after the warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,22 +50,26 @@ section! {
         kv_heads: Option<usize> = None,
         /// Transformer layers.
         layers: usize = 4,
-        /// Inner width of the feed-forward layers. Unset: 4 d_model.
+        /// Inner width of the feed-forward layers. Unset: 4 d_model, for swiglu 8/3 d_model.
         ffn: Option<usize> = None,
         /// Nonlinearity of the feed-forward layers: gelu, relu, swish or swiglu.
         activation: Activation = Activation::Gelu,
-        /// sub-ln (pre-norm with MAGNETO's sub-layer norms) or deepnorm (post-norm).
-        norm: Norm = Norm::SubLn,
+        /// Where norms stand: sub-ln (MAGNETO, the paper), pre, deepnorm (post-norm) or post.
+        norm: Residual = Residual::SubLayerNorm,
         /// Position encoding: rotary, xpos, learned or none.
         positions: Positions = Positions::Rotary,
+        /// Base of the frequencies of rotary and xpos.
+        rotary_theta: f64 = 10000.0,
+        /// Distance over which the slowest decaying channels of xpos fall by 2/7.
+        xpos_scale_base: f64 = 512.0,
         /// Share the token embedding with the output head.
         tie: bool = true,
         /// Multiply token embeddings by sqrt(d_model).
         embedding_scale: bool = false,
         /// Normalise the embeddings before the first layer.
         embedding_norm: bool = false,
-        /// Normalise queries and keys of each head.
-        qk_norm: bool = false,
+        /// Normalisation of queries and keys: none, per-head or full.
+        qk_norm: QkNorm = QkNorm::None,
         /// Dropout of embeddings and residual branches, 0 to below 1.
         dropout: f64 = 0.0,
         /// Keep no activations inside layers; compute them again in the backward pass.

@@ -78,6 +78,11 @@ impl Resolved {
     }
 }
 
+/// `text` as a TOML string, for a `--set` assignment.
+pub fn quoted(text: &str) -> String {
+    toml::Value::String(text.into()).to_string()
+}
+
 #[derive(Default)]
 struct Reader {
     config: Config,

@@ -1,7 +1,6 @@
 //! How the types of config fields are read from TOML and written back.
 
 use super::suggest::closest;
-use longnet_pattern::{HeadAssignment, HeadOffset, MixGradient};
 
 /// A type that a config field can have.
 pub(crate) trait Value: Sized {
@@ -155,7 +154,3 @@ pub(crate) fn not_a_choice<T: Value>(value: &toml::Value, names: &[&str]) -> Str
     let hint = guess.map_or(String::new(), |g| format!("; did you mean '{g}'?"));
     mismatch::<T>(value) + &hint
 }
-
-choices!(HeadAssignment { All = "all", Grouped = "grouped" });
-choices!(HeadOffset { Modulo = "modulo", ByGroup = "by-group" });
-choices!(MixGradient { Exact = "exact", Detached = "detached" });

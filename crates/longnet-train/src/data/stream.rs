@@ -23,6 +23,9 @@ pub trait Tokens: Send + Sync {
     ///
     /// If `range` is not within `0..len`.
     fn read(&self, range: Range<u64>, out: &mut Vec<i32>);
+
+    /// The file and the byte in it that token `at` comes from, for messages.
+    fn place(&self, at: u64) -> String;
 }
 
 /// A part of one file.
@@ -110,6 +113,17 @@ impl Tokens for Stream {
     fn read(&self, range: Range<u64>, out: &mut Vec<i32>) {
         for slice in self.slices(range) {
             out.extend(slice.iter().map(|&b| i32::from(b)));
+        }
+    }
+
+    fn place(&self, at: u64) -> String {
+        let piece = self.starts.partition_point(|&s| s <= at) - 1;
+        match self.pieces.get(piece) {
+            Some(Piece { file, bytes }) => {
+                let byte = bytes.start as u64 + at - self.starts[piece];
+                format!("{} from byte {byte}", self.text.name(*file))
+            }
+            None => "the end of the text".into(),
         }
     }
 }

@@ -1,0 +1,34 @@
+//! `longnet generate`.
+
+use super::checkpoint;
+use crate::args::GenerateArgs;
+use crate::exit::Failure;
+use crate::out::{out, out_bytes};
+use longnet_train::config::quoted;
+use longnet_train::generate::Generator;
+use longnet_train::{backend, data};
+
+pub fn run(mut args: GenerateArgs) -> Result<(), Failure> {
+    let device = backend::device(&args.backend.backend)?;
+    let flags = [
+        args.prompt
+            .take()
+            .map(|p| format!("generate.prompt={}", quoted(&p))),
+        args.tokens.map(|n| format!("generate.tokens={n}")),
+        args.temperature
+            .map(|t| format!("generate.temperature={t}")),
+        args.top_k.map(|k| format!("generate.top_k={k}")),
+        args.seed.map(|s| format!("generate.seed={s}")),
+    ];
+    args.model.set.set.extend(flags.into_iter().flatten());
+    let checkpoint = checkpoint(&args.model)?;
+    let config = &checkpoint.config.config;
+    let lm = checkpoint.weights(config.language_model().init(&device))?;
+    let tokenizer = data::tokenizer(config.data.tokenizer);
+    out(&config.generate.prompt);
+    for token in Generator::new(&lm, &*tokenizer, config) {
+        out_bytes(&tokenizer.decode(&[token]));
+    }
+    out("\n");
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! `longnet train`.
+
+use super::report;
+use crate::args::TrainArgs;
+use crate::exit::Failure;
+use crate::out::out;
+use longnet_train::config::Resolved;
+use longnet_train::estimate::si;
+use longnet_train::generate::Generator;
+use longnet_train::trainer::{Prepared, Report};
+use longnet_train::{backend, checkpoint, data};
+use std::path::Path;
+
+pub fn run(args: TrainArgs) -> Result<(), Failure> {
+    let resolved = Resolved::load(Some(&args.config.config), &args.config.set.set)?;
+    let device = backend::device(&args.backend.backend)?;
+    let config = resolved.config.clone();
+    let prepared = Prepared::new(resolved, &device)?;
+    let run = Path::new(&config.train.run_dir);
+    let aside = checkpoint::set_aside(run)?;
+    out(&header(&prepared, run, aside.as_deref()));
+
+    let report = prepared.train(args.progress.into())?;
+    let Report {
+        steps, checkpoint, ..
+    } = &report;
+    out(&format!(
+        "\ncheckpoint  {} ({steps} steps)\n",
+        checkpoint.display()
+    ));
+    out(&report::evaluation(&report.evaluation, &report.entropy));
+
+    let tokenizer = data::tokenizer(config.data.tokenizer);
+    let generator = Generator::new(&report.lm, &*tokenizer, &config);
+    let sample = tokenizer.decode(&generator.collect::<Vec<_>>());
+    let prompt = &config.generate.prompt;
+    out(&format!(
+        "\nsample      temperature {}, after {prompt:?}:\n",
+        config.generate.temperature
+    ));
+    let sample = String::from_utf8_lossy(&sample);
+    for line in format!("{prompt}{sample}").lines() {
+        out(&format!("    {line}\n"));
+    }
+    out(&next(&args.config.config, run, config.train.steps));
+    Ok(())
+}
+
+fn header(prepared: &Prepared, run: &Path, aside: Option<&Path>) -> String {
+    let text = &prepared.text;
+    let mut header = format!(
+        "text        {} files: {} to learn, {} for validation\n\
+         entropy     {}\n\
+         model       {} parameters\n\
+         run         {}\n",
+        text.train.text().len(),
+        report::size(&text.train),
+        report::size(&text.valid),
+        report::entropies(&prepared.entropy),
+        si(prepared.parameters() as f64),
+        run.display(),
+    );
+    if let Some(aside) = aside {
+        header += &format!(
+            "            (the run that was there is now {})\n",
+            aside.display()
+        );
+    }
+    header + "\n"
+}
+
+/// What to try next.
+fn next(config: &Path, run: &Path, steps: usize) -> String {
+    let (config, run) = (config.display(), run.display());
+    format!(
+        "\nNext:\n\
+         \x20   longnet generate --run {run} --prompt \"pub fn \" --tokens 500\n\
+         \x20   longnet eval --run {run} --set data.context=16384\n\
+         \x20   longnet train {config} --set train.steps={} --set train.run_dir=runs/longer\n\
+         \x20   longnet train {config} --set data.paths=/path/to/text --set data.extensions=[]\n\
+         (longnet is cargo run --release -p longnet-cli --, until it is installed)\n",
+        steps * 4
+    )
+}

@@ -1,0 +1,40 @@
+//! What can end a run.
+
+use crate::checkpoint::CheckpointError;
+use crate::data::DataError;
+
+/// Why a run ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The text cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A checkpoint cannot be written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A loss or gradient that is infinite or not a number.
+    #[error(
+        "step {step}: the loss is {loss} and the norm of the gradient {norm}; the batch was {batch}; a lower train.lr, a longer train.warmup or a lower train.clip may help"
+    )]
+    NotFinite {
+        /// The step, counted from 1.
+        step: usize,
+        /// Its mean loss.
+        loss: f64,
+        /// The norm of its gradient.
+        norm: f64,
+        /// Where the batch is from.
+        batch: String,
+    },
+    /// The folder of the run cannot be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file or folder.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// burn-train stopped.
+    #[error("the training framework stopped: {0}")]
+    Framework(String),
+}

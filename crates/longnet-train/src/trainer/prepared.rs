@@ -1,0 +1,152 @@
+//! From a config to a finished run.
+
+use super::steps::{Outcome, Steps};
+use super::{TrainError, Trainee};
+use crate::config::Resolved;
+use crate::data::{self, Cursor, Split, Tokens, Windows};
+use crate::entropy::Entropy;
+use crate::evaluate::{Evaluation, evaluate};
+use crate::loader::Loader;
+use crate::metrics::Gauge;
+use crate::optim::optimizer;
+use crate::progress::{JsonLines, Progress};
+use burn::module::Module;
+use burn::tensor::Device;
+use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
+use burn_longnet::model::LongNetLM;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// A run that has its text and its model, and has not begun.
+pub struct Prepared {
+    config: Resolved,
+    lm: LongNetLM,
+    /// The text.
+    pub text: Split,
+    train: Windows,
+    valid: Windows,
+    /// Entropies of the validation text.
+    pub entropy: Entropy,
+}
+
+/// A finished run.
+pub struct Report {
+    /// The trained model, for inference.
+    pub lm: LongNetLM,
+    /// Optimiser steps done; fewer than configured if the user stopped the run.
+    pub steps: usize,
+    /// The last checkpoint.
+    pub checkpoint: PathBuf,
+    /// The model on all of the validation text.
+    pub evaluation: Evaluation,
+    /// Entropies of that text.
+    pub entropy: Entropy,
+}
+
+impl Prepared {
+    /// Reads the text and makes the model of `config` on `device`.
+    ///
+    /// # Errors
+    ///
+    /// The text cannot be used.
+    pub fn new(config: Resolved, device: &Device) -> Result<Self, TrainError> {
+        let c = &config.config;
+        let text = data::load(&c.data)?;
+        let context = c.data.context;
+        let train = Windows::new(Arc::new(text.train.clone()), context, "training")?;
+        let valid = Windows::new(Arc::new(text.valid.clone()), context, "validation")?;
+        let entropy = Entropy::of(text.valid.slices(0..text.valid.len()));
+        let device = device.clone().autodiff();
+        device.seed(c.train.seed as u64);
+        let lm = c.language_model().init(&device);
+        Ok(Self {
+            config,
+            lm,
+            text,
+            train,
+            valid,
+            entropy,
+        })
+    }
+
+    /// Parameters of the model.
+    pub fn parameters(&self) -> usize {
+        self.lm.num_params()
+    }
+
+    /// Trains, with checkpoints and a log in the folder of the run, and evaluates. An earlier run in
+    /// the folder should be [set aside](crate::checkpoint::set_aside) first.
+    ///
+    /// # Errors
+    ///
+    /// The folder or a checkpoint cannot be written, or the loss is not finite.
+    pub fn train(self, progress: Progress) -> Result<Report, TrainError> {
+        let settings = self.config.config.train.clone();
+        let run = PathBuf::from(&settings.run_dir);
+        let failed = |path: &PathBuf| {
+            let path = path.clone();
+            move |source| TrainError::Write { path, source }
+        };
+        fs::create_dir_all(&run).map_err(failed(&run))?;
+        let path = run.join("config.toml");
+        fs::write(&path, self.config.to_string()).map_err(failed(&path))?;
+        let path = run.join("log.jsonl");
+        let log = fs::File::create(&path).map_err(failed(&path))?;
+
+        let seed = settings.seed as u64;
+        let train = Loader::shuffled(self.train.clone(), settings.batch, seed, Cursor::default());
+        let valid = Loader::in_order(self.valid.clone(), settings.batch, settings.eval_windows);
+        let interrupter = Interrupter::new();
+        let period = Duration::from_secs_f64(settings.log_seconds);
+        let renderer = progress.renderer(&interrupter, settings.steps, period);
+        let strategy = Arc::new(Steps {
+            config: self.config.clone(),
+            windows: self.train.clone(),
+            outcome: Mutex::new(None),
+        });
+        let trainee = Trainee {
+            lm: self.lm,
+            bytes_per_token: self.text.train.bytes() as f64 / self.text.train.len() as f64,
+        };
+        let optimizer = optimizer(&settings, &trainee);
+        let learner = Learner::new(trainee, optimizer, settings.lr);
+        let result = SupervisedTraining::new(&run, Arc::new(train), Arc::new(valid))
+            .with_training_strategy(TrainingStrategy::Custom(strategy.clone()))
+            .num_epochs(settings.steps.div_ceil(settings.eval_every))
+            .metrics((
+                Gauge::loss(),
+                Gauge::bits_per_byte(),
+                Gauge::perplexity(),
+                Gauge::speed(),
+            ))
+            .metric_train_numeric(Gauge::grad_norm())
+            .metric_train_numeric(Gauge::lr())
+            .with_metric_logger(JsonLines::new(log))
+            .with_application_logger(None)
+            .with_interrupter(interrupter)
+            .renderer(renderer)
+            .launch(learner);
+        if let Some(error) = result.error {
+            return Err(TrainError::Framework(error.to_string()));
+        }
+        // The display ends with the renderer, before anything else is printed.
+        drop(result.renderer);
+        let outcome = strategy
+            .outcome
+            .lock()
+            .expect("the loop did not panic")
+            .take();
+        let Outcome { steps, checkpoint } = outcome.expect("the loop has run")?;
+        let lm = result.model.lm;
+        let evaluation = evaluate(&lm, &self.valid, settings.batch);
+        Ok(Report {
+            lm,
+            steps,
+            checkpoint,
+            evaluation,
+            entropy: self.entropy,
+        })
+    }
+}

@@ -1,0 +1,50 @@
+//! The model as burn-train sees it.
+
+use crate::loader::Batch;
+use crate::metrics::Measured;
+use burn::module::Module;
+use burn::train::{InferenceStep, TrainOutput, TrainStep};
+use burn_longnet::model::LongNetLM;
+
+/// A language model with what its steps need.
+#[derive(Module, Debug)]
+pub struct Trainee {
+    /// The model.
+    pub lm: LongNetLM,
+    /// Bytes of text that a token stands for.
+    pub bytes_per_token: f64,
+}
+
+impl Trainee {
+    fn measured(&self, batch: &Batch, loss: f64) -> Measured {
+        Measured {
+            loss,
+            tokens: batch.targets(),
+            bytes_per_token: self.bytes_per_token,
+            ..Measured::default()
+        }
+    }
+}
+
+impl TrainStep for Trainee {
+    type Input = Batch;
+    type Output = Measured;
+
+    fn step(&self, batch: Batch) -> TrainOutput<Measured> {
+        let (inputs, targets) = batch.tensors(&self.lm.devices()[0]);
+        let loss = self.lm.loss(inputs, targets);
+        let measured = self.measured(&batch, loss.clone().into_scalar());
+        TrainOutput::new(self, loss.backward(), measured)
+    }
+}
+
+impl InferenceStep for Trainee {
+    type Input = Batch;
+    type Output = Measured;
+
+    fn step(&self, batch: Batch) -> Measured {
+        let (inputs, targets) = batch.tensors(&self.lm.devices()[0]);
+        let loss = self.lm.loss(inputs, targets);
+        self.measured(&batch, loss.into_scalar())
+    }
+}
