@@ -4,12 +4,24 @@
 //! runs one: a factor of these goldens, not of the op.
 
 use crate::check::{Check, Tolerance, Want, inputs};
-use crate::goldens::Goldens;
+use crate::goldens::{Goldens, folder};
 use crate::problem::{Dilated, Problem};
 use serde_json::Value;
+use std::path::PathBuf;
 
 /// The folder of these goldens.
 pub const FOLDER: &str = "dilated-attention-pytorch";
+
+/// The file of a case.
+///
+/// # Panics
+///
+/// If the manifest names none.
+pub fn file(case: &Value) -> PathBuf {
+    folder()
+        .join(FOLDER)
+        .join(case["file"].as_str().expect("a file"))
+}
 
 /// The tensors of a case.
 ///
@@ -17,8 +29,7 @@ pub const FOLDER: &str = "dilated-attention-pytorch";
 ///
 /// If they cannot be read.
 pub fn tensors(case: &Value) -> Goldens {
-    let file = case["file"].as_str().expect("a file");
-    Goldens::read(&format!("{FOLDER}/{file}"))
+    Goldens::read(file(case))
 }
 
 /// The tolerance of a case.

@@ -55,7 +55,7 @@ impl Goldens {
     /// # Panics
     ///
     /// If it cannot be read, or holds a dtype other than F32, F64, I64.
-    pub fn read(path: &str) -> Self {
+    pub fn read(path: impl AsRef<Path>) -> Self {
         let path = folder().join(path);
         let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let file =

@@ -8,7 +8,7 @@
 //! | [`run`] | the op on a problem, through Burn |
 //! | [`compare`] | errors against the oracle |
 //! | [`goldens`] | reading reference results of other projects |
-//! | [`weights`] | weights and gradients of modules by other names |
+//! | [`weights`] | gradients of modules by other names |
 //! | [`check`], [`torchscale`], [`dilated_attention_pytorch`] | those of the op, as comparisons |
 
 pub mod check;

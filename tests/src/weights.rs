@@ -1,9 +1,8 @@
-//! Parameters of a Burn module under the names that another project gives them.
+//! Gradients of a module's parameters under the names that another project gives them.
 
-use crate::goldens::Goldens;
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{DType, Gradients, Tensor, TensorData};
-use std::collections::{BTreeMap, BTreeSet};
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Gradients, Tensor};
+use std::collections::BTreeMap;
 
 /// The other project's name of a parameter, from Burn's path.
 pub type Name<'a> = &'a dyn Fn(&str) -> String;
@@ -33,64 +32,6 @@ impl Path {
     fn transposed(&self, rank: usize) -> bool {
         rank == 2 && self.0.iter().any(|(_, kind)| kind == "Struct:Linear")
     }
-}
-
-struct Loader<'a> {
-    path: Path,
-    weights: &'a Goldens,
-    rename: Name<'a>,
-    loaded: BTreeSet<String>,
-}
-
-impl ModuleMapper for Loader<'_> {
-    fn enter_module(&mut self, name: &str, kind: &str) {
-        self.path.enter(name, kind);
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.exit();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let name = self.path.name(self.rename);
-        let golden = self.weights.get(&name);
-        let (id, old, mapper) = param.consume();
-        let mut shape: [usize; D] = golden.shape.clone().try_into().expect("rank");
-        let mut data = golden.data.clone();
-        if self.path.transposed(D) {
-            data = transpose(&data, [shape[0], shape[1]]);
-            shape.swap(0, 1);
-        }
-        assert_eq!(shape, old.dims(), "shape of {name}");
-        self.loaded.insert(name);
-        let data = TensorData::new(data, shape);
-        let new = Tensor::from_data(data, (&old.device(), DType::F32));
-        Param::from_mapped_value(id, new.set_require_grad(old.is_require_grad()), mapper)
-    }
-}
-
-/// `module` with all its parameters replaced by `weights`.
-///
-/// # Panics
-///
-/// If a parameter is not among `weights` or has another shape, or if `weights` has one that the
-/// module lacks, unless `spare` says so.
-pub fn load<M: Module>(module: M, weights: &Goldens, rename: Name, spare: &[&str]) -> M {
-    let mut loader = Loader {
-        path: Path::default(),
-        weights,
-        rename,
-        loaded: BTreeSet::new(),
-    };
-    let module = module.map(&mut loader);
-    let left: Vec<&str> = weights
-        .names()
-        .into_iter()
-        .filter(|name| !loader.loaded.contains(*name))
-        .filter(|name| !spare.iter().any(|end| name.ends_with(end)))
-        .collect();
-    assert!(left.is_empty(), "the module has no parameters {left:?}");
-    module
 }
 
 struct Reader<'a> {

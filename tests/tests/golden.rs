@@ -66,6 +66,11 @@ fn golden_torchscale_module() {
 }
 
 #[test]
+fn golden_torchscale_lm() {
+    golden_suites::torchscale_lm::run();
+}
+
+#[test]
 fn golden_dilated_attention_pytorch() {
     let manifest = manifest(&format!("{}/manifest.json", dap::FOLDER));
     let mut tally = Tally::new(dap::FOLDER);

@@ -12,7 +12,11 @@ use burn::tensor::{Gradients, Tensor};
 /// `forward(module, x)`, bit for bit. Without a gradient to compute it *is* `forward(module, x)`.
 ///
 /// `forward` must be a function of its two arguments and of constants: what it draws at random
-/// (Burn's `Dropout`) would be drawn anew, and gradients do not reach tensors that it captures.
+/// (Burn's `Dropout`) would be drawn anew.
+///
+/// # Panics
+///
+/// If `forward` captures a tensor that needs gradients, which they would not reach.
 pub fn recompute<M, const D: usize, const E: usize>(
     module: &M,
     x: Tensor<D>,
@@ -30,7 +34,12 @@ where
     // Untracked, but under autodiff all the same: there some operations take another path, and
     // both passes must take the same one.
     let constant = x.clone().detach().set_require_grad(false);
-    let y = forward(&module.clone().no_grad(), constant).inner();
+    let y = forward(&module.clone().no_grad(), constant);
+    assert!(
+        !y.is_tracked(),
+        "the recomputed function captures a tensor that needs gradients; make it part of the module or of x"
+    );
+    let y = y.inner();
     let (module, x) = (module.valid(), x.inner());
     inputs.finish(y, move |dy| {
         let (module, x) = (module.train(), x.autodiff().require_grad());
@@ -186,5 +195,17 @@ mod tests {
             alive_after_forward(|layer, x| recompute(layer, x, saving)),
             0
         );
+    }
+
+    #[test]
+    #[should_panic(expected = "captures a tensor that needs gradients")]
+    fn a_captured_tensor_that_needs_gradients_is_refused() {
+        let device = Device::default().autodiff();
+        let layer = Layer::new(&device);
+        let x = Tensor::<3>::ones([2, 5, 6], &device);
+        let scale = Tensor::<1>::ones([6], &device).require_grad();
+        recompute(&layer, x, move |layer: &Layer, x| {
+            layer.forward(x) * scale.clone().unsqueeze()
+        });
     }
 }

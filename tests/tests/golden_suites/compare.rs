@@ -2,6 +2,7 @@
 
 use longnet_tests::check::Tolerance;
 use longnet_tests::goldens::Goldens;
+use std::collections::BTreeMap;
 
 /// Named tensors against those of a file; remembers the largest error.
 pub struct Comparison<'a> {
@@ -27,6 +28,21 @@ impl<'a> Comparison<'a> {
         if share > 1.0 {
             self.wrong
                 .push(format!("{name} by {difference:.2e} ({share:.1}x)"));
+        }
+    }
+
+    /// Compares the gradients of all parameters: `grad.<name>`.
+    pub fn gradients(&mut self, gradients: &BTreeMap<String, Vec<f64>>, tolerance: Tolerance) {
+        let stored = self.goldens.under("grad.");
+        let ours: Vec<&str> = gradients.keys().map(String::as_str).collect();
+        if ours != stored.names() {
+            let theirs = stored.names();
+            self.wrong
+                .push(format!("its parameters: {ours:?}, theirs {theirs:?}"));
+            return;
+        }
+        for (name, gradient) in gradients {
+            self.tensor(&format!("grad.{name}"), gradient, tolerance);
         }
     }
 

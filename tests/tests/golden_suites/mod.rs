@@ -2,6 +2,7 @@
 
 pub mod compare;
 pub mod multi_head;
+pub mod torchscale_lm;
 pub mod torchscale_module;
 
 use longnet_tests::report::report;

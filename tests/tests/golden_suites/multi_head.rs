@@ -2,11 +2,9 @@
 
 use super::compare::Comparison;
 use burn::tensor::{DType, Device, Tensor};
-use burn_longnet::attention::{
-    InnerNorm, MhaInput, MultiHeadDilatedAttention, MultiHeadDilatedAttentionConfig, QkNorm,
-    branches,
-};
-use burn_longnet::pattern::HeadAssignment;
+use burn_longnet::attention::{MhaInput, MultiHeadDilatedAttentionConfig, branches};
+use burn_longnet::interop::StateDict;
+use burn_longnet::interop::dilated_attention_pytorch::{attention_config, load_attention};
 use longnet_tests::dilated_attention_pytorch as dap;
 use longnet_tests::run::{numbers, tensor};
 use longnet_tests::weights;
@@ -34,27 +32,17 @@ fn rename(path: &str) -> String {
 pub fn meet(case: &Value) -> Result<f64, String> {
     let device = Device::flex().autodiff();
     let params = &case["params"];
-    let pairs = dap::branches(case);
-    let norm = params["layer_norm"] != false;
     let config = MultiHeadDilatedAttentionConfig::new(
         dap::number(case, "embed_dim"),
         dap::number(case, "num_heads"),
     )
-    // Each head runs one branch, and yet it divides by their number.
-    .with_context_scale(1.0 / pairs.len() as f64)
-    .with_branches(branches(pairs))
-    .with_head_assignment(HeadAssignment::Grouped)
-    .with_causal(params["is_causal"] == true)
-    .with_dropout(0.0)
-    .with_qk_norm(if norm { QkNorm::Full } else { QkNorm::None })
-    .with_inner_norm(if norm {
-        InnerNorm::QueryNorm
-    } else {
-        InnerNorm::None
-    });
+    .with_branches(branches(dap::branches(case)))
+    .with_causal(params["is_causal"] == true);
+    let config = attention_config(config, params["layer_norm"] != false);
+    let state = StateDict::from_safetensors(dap::file(case)).map_err(|e| e.to_string())?;
+    let module = load_attention(config.init(&device), state.under("state."));
+    let module = module.map_err(|e| e.to_string())?;
     let tensors = dap::tensors(case);
-    let module: MultiHeadDilatedAttention = config.init(&device);
-    let module = weights::load(module, &tensors.under("state."), &rename, &[]);
 
     let load = |name: &str| -> Tensor<3> {
         let golden = tensors.get(name);
@@ -82,8 +70,7 @@ pub fn meet(case: &Value) -> Result<f64, String> {
         let gradient = numbers(leaf.grad(&gradients).expect("a gradient"));
         comparison.tensor(&format!("d{name}"), &gradient, tolerance);
     }
-    for (name, gradient) in weights::gradients(&module, &gradients, &rename) {
-        comparison.tensor(&format!("grad.{name}"), &gradient, tolerance);
-    }
+    let gradients = weights::gradients(&module, &gradients, &rename);
+    comparison.gradients(&gradients, tolerance);
     comparison.finish()
 }

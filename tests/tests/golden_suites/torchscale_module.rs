@@ -4,10 +4,12 @@ use super::Tally;
 use super::compare::Comparison;
 use burn::tensor::{DType, Device, Tensor};
 use burn_longnet::attention::{InnerNorm, MhaInput, MultiHeadDilatedAttentionConfig, branches};
-use burn_longnet::pattern::{HeadOffset, MixGradient, Tail};
+use burn_longnet::interop::StateDict;
+use burn_longnet::interop::torchscale::{attention_config, load_attention};
+use burn_longnet::pattern::Tail;
 use burn_longnet::position::{AttentionPosition, Centre, XPos};
 use longnet_tests::check::Tolerance;
-use longnet_tests::goldens::{Goldens, cases, manifest};
+use longnet_tests::goldens::{Goldens, cases, folder, manifest};
 use longnet_tests::run::{numbers, tensor};
 use longnet_tests::{torchscale, weights};
 use serde_json::Value;
@@ -38,6 +40,14 @@ pub fn load<const D: usize>(goldens: &Goldens, name: &str, device: &Device) -> T
     let golden = goldens.get(name);
     let shape: [usize; D] = golden.shape.clone().try_into().expect("rank");
     tensor(&golden.data, shape, device, DType::F32)
+}
+
+/// The weights of a case of `torchscale/<suite>.safetensors`.
+pub fn state(suite: &str, case: &Value) -> Result<StateDict, String> {
+    let path = folder().join(format!("torchscale/{suite}.safetensors"));
+    let all = StateDict::from_safetensors(path).map_err(|e| e.to_string())?;
+    let name = case["name"].as_str().expect("a name");
+    Ok(all.under(&format!("{name}/state.")))
 }
 
 fn rename(path: &str) -> String {
@@ -80,13 +90,10 @@ pub fn run() {
 fn mode(case: &Value, tensors: &Goldens, epsilon: f64, mode: &str) -> Result<f64, String> {
     let device = Device::flex().autodiff();
     let causal = mode == "causal";
-    let module = MultiHeadDilatedAttentionConfig::new(number(case, "E"), number(case, "H"))
+    let config = MultiHeadDilatedAttentionConfig::new(number(case, "E"), number(case, "H"))
         .with_branches(branches(pairs(case)))
         .with_causal(causal)
-        .with_head_offset(HeadOffset::ByGroup)
-        .with_gradient(MixGradient::Detached)
         .with_tail(if causal { Tail::Masked } else { Tail::ZeroKeys })
-        .with_dropout(0.0)
         .with_norm_epsilon(epsilon)
         .with_position(if case["xpos"] == true {
             AttentionPosition::xpos()
@@ -97,10 +104,9 @@ fn mode(case: &Value, tensors: &Goldens, epsilon: f64, mode: &str) -> Result<f64
             InnerNorm::LayerNorm
         } else {
             InnerNorm::None
-        })
-        .init(&device);
-    let state = tensors.under("state.");
-    let module = weights::load(module, &state, &rename, &["xpos.scale"]);
+        });
+    let module = attention_config(config).init(&device);
+    let module = load_attention(module, state("module", case)?).map_err(|e| e.to_string())?;
     let x = load::<3>(tensors, "x", &device).require_grad();
     let out = module.forward(MhaInput::self_attn(x.clone())).context;
     let upstream = load::<3>(tensors, "grad_out", &device);
@@ -113,9 +119,8 @@ fn mode(case: &Value, tensors: &Goldens, epsilon: f64, mode: &str) -> Result<f64
     comparison.tensor("out", &out, outputs);
     let dx = numbers(x.grad(&gradients).expect("a gradient"));
     comparison.tensor("dx", &dx, grads);
-    for (name, gradient) in weights::gradients(&module, &gradients, &rename) {
-        comparison.tensor(&format!("grad.{name}"), &gradient, grads);
-    }
+    let gradients = weights::gradients(&module, &gradients, &rename);
+    comparison.gradients(&gradients, grads);
     let largest = comparison.finish().map_err(|e| format!("{mode}: {e}"))?;
     if causal && tensors.find("incremental/out").is_some() {
         let mut comparison = Comparison::new(tensors);

@@ -17,6 +17,19 @@ use burn::tensor::{Bool, Tensor, assert_shape, module::linear};
 /// its output.
 ///
 /// Should be created with [`MultiHeadDilatedAttentionConfig`](super::MultiHeadDilatedAttentionConfig).
+///
+/// ```
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use burn_longnet::attention::{MhaInput, MultiHeadDilatedAttentionConfig, branches};
+///
+/// let device = Device::default();
+/// let attention = MultiHeadDilatedAttentionConfig::new(32, 4)
+///     .with_branches(branches([(64, 1), (128, 2)]))
+///     .init(&device);
+/// let x = Tensor::<3>::random([2, 100, 32], Distribution::Default, &device);
+/// let context = attention.forward(MhaInput::self_attn(x)).context;
+/// assert_eq!(context.dims(), [2, 100, 32]);
+/// ```
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct MultiHeadDilatedAttention {

@@ -22,6 +22,7 @@ pub enum Activation {
     /// `x sigmoid(x)`, also called SiLU.
     Swish,
     /// A projection times the swish of another one: arXiv 2002.05202.
+    #[serde(rename = "swiglu")]
     SwiGlu,
 }
 

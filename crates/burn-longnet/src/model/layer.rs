@@ -22,13 +22,17 @@ pub enum Residual {
     /// MAGNETO, arXiv 2210.06423: a norm before each part and one inside it, and initial weights
     /// times `sqrt(ln 2L)`, in `L` layers.
     #[default]
+    #[serde(rename = "sub-ln")]
     SubLayerNorm,
     /// A norm before each part.
+    #[serde(rename = "pre")]
     PreNorm,
     /// DeepNorm, arXiv 2203.00555: a norm after each part, residuals times `(2L)^(1/4)`, initial
     /// weights times `(8L)^(-1/4)`.
+    #[serde(rename = "deepnorm")]
     DeepNorm,
     /// A norm after each part.
+    #[serde(rename = "post")]
     PostNorm,
 }
 

@@ -16,6 +16,24 @@ use burn::tensor::{DType, Device, Int, Tensor, assert_shape};
 /// A decoder-only transformer with dilated attention: [LongNet](https://arxiv.org/abs/2307.02486).
 ///
 /// Should be created with [LongNetLMConfig].
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use burn_longnet::attention::branches;
+/// use burn_longnet::model::{LongNetLMConfig, Sampling};
+///
+/// let device = Device::default().autodiff();
+/// let lm = LongNetLMConfig::new(256, 32, 2, 4)
+///     .with_branches(branches([(16, 1), (64, 4)]))
+///     .init(&device);
+/// let text = Tensor::<1, Int>::from_data("a rose is a rose".as_bytes(), &device);
+/// let (tokens, targets) = (text.clone().slice(0..15), text.slice(1..16));
+/// let loss = lm.loss(tokens.unsqueeze::<2>(), targets.unsqueeze());
+/// let gradients = loss.backward();
+/// assert!(lm.embedding.weight.grad(&gradients).is_some());
+/// let next = lm.generate(&[b'a' as usize], 5, &Sampling::greedy());
+/// assert_eq!(next.len(), 5);
+/// ```
 #[derive(Module, Debug)]
 pub struct LongNetLM {
     /// A vector for each token, `[vocab_size, d_model]`.

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub enum Positions {
     /// xPos, as the LongNet paper has it.
     #[default]
+    #[serde(rename = "xpos")]
     XPos,
     /// Rotary.
     Rotary,

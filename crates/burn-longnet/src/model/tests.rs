@@ -209,3 +209,19 @@ fn what_cannot_work_is_an_error_that_names_the_field() {
     let error = far.validate(DType::F32).unwrap_err();
     assert!(error.to_string().contains("scale_base"), "{error}");
 }
+
+#[test]
+fn a_config_survives_its_text() {
+    use burn::config::Config;
+    for config in configs() {
+        let text = config.to_string();
+        assert_eq!(
+            LongNetLMConfig::load_binary(text.as_bytes()).unwrap(),
+            config
+        );
+    }
+    let text = config().to_string();
+    for name in ["\"xpos\"", "\"sub-ln\"", "\"gelu\"", "\"modulo\""] {
+        assert!(text.contains(name), "{text}");
+    }
+}

@@ -18,6 +18,7 @@ pub enum AttentionPosition {
         theta: f64,
     },
     /// [`XPos`].
+    #[serde(rename = "xpos")]
     XPos {
         /// The base of the frequencies.
         theta: f64,
