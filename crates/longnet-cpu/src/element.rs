@@ -125,9 +125,18 @@ mod tests {
     #[test]
     fn widening_is_exact() {
         for bits in 0..=u16::MAX {
-            let (ours, theirs) = (f16::from_bits(bits).widen(), f32::from(f16::from_bits(bits)));
-            assert!(ours == theirs && ours.is_sign_negative() == theirs.is_sign_negative() || ours.is_nan() && theirs.is_nan());
-            let (ours, theirs) = (bf16::from_bits(bits).widen(), f32::from(bf16::from_bits(bits)));
+            let (ours, theirs) = (
+                f16::from_bits(bits).widen(),
+                f32::from(f16::from_bits(bits)),
+            );
+            assert!(
+                ours == theirs && ours.is_sign_negative() == theirs.is_sign_negative()
+                    || ours.is_nan() && theirs.is_nan()
+            );
+            let (ours, theirs) = (
+                bf16::from_bits(bits).widen(),
+                f32::from(bf16::from_bits(bits)),
+            );
             assert!(ours == theirs || ours.is_nan() && theirs.is_nan());
         }
     }

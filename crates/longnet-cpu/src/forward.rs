@@ -1,10 +1,11 @@
 //! The forward pass.
 
+use crate::block::Block;
 use crate::buffer::Buffer;
-use crate::context::{Block, Context, check_len};
+use crate::context::{Context, check_len};
 use crate::element::Element;
 use crate::kernels::{Matrix, PANEL, STEP};
-use crate::pack::{gather, scatter};
+use crate::pack::{consecutive, gather, scatter};
 use crate::problem::Problem;
 use crate::real::Real;
 use crate::rules::{Columns, Rules, Sight, factor_row};
@@ -69,7 +70,10 @@ pub fn forward<E: Element>(
             items.push((flops, item));
         }
     }
-    let (rows, keys) = (block.min(n_q), KEYS.min(cx.span.n_k.next_multiple_of(PANEL)));
+    let (rows, keys) = (
+        block.min(n_q),
+        KEYS.min(cx.span.n_k.next_multiple_of(PANEL)),
+    );
     let scratch = || Scratch {
         q: Buffer::new(rows * cx.d_pad),
         o: Buffer::new(rows * cx.d_v_pad),
@@ -103,8 +107,16 @@ impl<R: Real> Scratch<R> {
             lse,
         } = item;
         let (schedule, rules) = (cx.schedule(), cx.rules(batch, head));
-        let indices = rows.clone().map(Some);
-        gather(&mut self.q, cx.d_pad, &cx.q, [batch, head], indices, cx.scale_base_2());
+        let indices = consecutive(&rows);
+        gather(
+            &mut self.q,
+            cx.d_pad,
+            &cx.q,
+            [batch, head],
+            indices,
+            |_| false,
+            cx.scale_base_2(),
+        );
         self.o.fill(R::ZERO);
         for (i, row) in rows.clone().enumerate() {
             // Zero keys have a score of 0 and add nothing to the output.
@@ -172,14 +184,18 @@ impl<R: Real> Scratch<R> {
         // Where the item keeps row `a` of the run.
         let slot = |a: usize| run.q.at(a) - first;
         let token = |a: usize| rules.query(run.q.at(a));
-        if group.clone().all(|a| self.keys.sight(token(a)) == Sight::Nothing) {
+        if group
+            .clone()
+            .all(|a| self.keys.sight(token(a)) == Sight::Nothing)
+        {
             return;
         }
         let q = Matrix {
             data: &self.q[slot(group.start) * cx.d_pad..],
             ld: run.q.step * cx.d_pad,
         };
-        self.k.scores(cx.kernels, &mut self.s, lds, q, m, 0, columns);
+        self.k
+            .scores(cx.kernels, &mut self.s, lds, q, m, 0, columns);
         for a in group.clone() {
             let (i, s) = (slot(a), &mut self.s[(a - group.start) * lds..][..columns]);
             self.keys.mask(s, 0, 0..visible(a), token(a));
@@ -188,7 +204,8 @@ impl<R: Real> Scratch<R> {
                 // From -inf to a finite maximum the factor is 0, and so is what it scales.
                 let shrink = (self.m[i] - top).exp2::<false>();
                 self.l[i] *= shrink;
-                cx.kernels.scale(&mut self.o[i * cx.d_v_pad..][..cx.d_v_pad], shrink);
+                cx.kernels
+                    .scale(&mut self.o[i * cx.d_v_pad..][..cx.d_v_pad], shrink);
                 self.m[i] = top;
             }
             self.l[i] += sum;
@@ -204,6 +221,7 @@ impl<R: Real> Scratch<R> {
         };
         let o = &mut self.o[slot(group.start) * cx.d_v_pad..];
         let sizes = [m, cx.d_v_pad, used];
-        cx.kernels.product(o, run.q.step * cx.d_v_pad, p, self.v.from_row(0), sizes, true);
+        cx.kernels
+            .product(o, run.q.step * cx.d_v_pad, p, self.v.tail(0), sizes, true);
     }
 }

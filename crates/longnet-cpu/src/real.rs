@@ -67,7 +67,11 @@ macro_rules! real {
 
             #[inline(always)]
             fn fma<const FMA: bool>(self, a: Self, b: Self) -> Self {
-                if FMA { self.mul_add(a, b) } else { self * a + b }
+                if FMA {
+                    self.mul_add(a, b)
+                } else {
+                    self * a + b
+                }
             }
 
             #[inline(always)]
@@ -85,9 +89,8 @@ macro_rules! real {
                     p = p.fma::<FMA>(f, TAYLOR[k] as $t);
                 }
                 let exponent = rounded.to_bits().wrapping_sub(ROUND.to_bits());
-                let power = <$t>::from_bits(
-                    exponent.wrapping_add(<$t>::MAX_EXP as $bits - 1) << FRACTION,
-                );
+                let power =
+                    <$t>::from_bits(exponent.wrapping_add(<$t>::MAX_EXP as $bits - 1) << FRACTION);
                 if self < (<$t>::MIN_EXP - 1) as $t {
                     0.0
                 } else {

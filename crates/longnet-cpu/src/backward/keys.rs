@@ -1,11 +1,11 @@
 //! dk and dv: key rows against the queries that see them.
 
 use super::{COLUMNS, GROUP, Gradients};
+use crate::block::Block;
 use crate::buffer::Buffer;
-use crate::context::Block;
 use crate::element::Element;
 use crate::kernels::{Matrix, PANEL, STEP};
-use crate::pack::{gather, scatter};
+use crate::pack::{consecutive, gather, scatter};
 use crate::real::Real;
 use crate::rules::{Columns, Rules, Sight, factor_row};
 use crate::work;
@@ -35,12 +35,7 @@ struct Scratch<R> {
     queries: Columns,
 }
 
-pub fn pass<E: Element>(
-    g: &Gradients<E>,
-    delta: &[E::Acc],
-    mut dk: &mut [E],
-    mut dv: &mut [E],
-) {
+pub fn pass<E: Element>(g: &Gradients<E>, delta: &[E::Acc], mut dk: &mut [E], mut dv: &mut [E]) {
     let cx = &g.cx;
     let (planes, n_k) = (cx.batch * cx.kv_heads, cx.span.n_k);
     let most = cx.rows_that_fit(2 * (cx.d_pad + cx.d_v_pad));
@@ -59,7 +54,10 @@ pub fn pass<E: Element>(
             items.push((flops, item));
         }
     }
-    let (rows, queries) = (block.min(n_k), COLUMNS.min(cx.span.n_q.next_multiple_of(PANEL)));
+    let (rows, queries) = (
+        block.min(n_k),
+        COLUMNS.min(cx.span.n_q.next_multiple_of(PANEL)),
+    );
     let scratch = || Scratch {
         k: Buffer::new(rows * cx.d_pad),
         v: Buffer::new(rows * cx.d_v_pad),
@@ -86,9 +84,8 @@ fn readers<E: Element>(g: &Gradients<E>, kv_head: usize) -> Range<usize> {
 /// Visited pairs of some key rows of a kv head.
 fn pairs<E: Element>(g: &Gradients<E>, kv_head: usize, rows: &Range<usize>) -> u64 {
     let schedule = g.cx.schedule();
-    let runs = |head| {
-        (0..schedule.branches()).flat_map(move |b| schedule.key_runs(b, head, rows.clone()))
-    };
+    let runs =
+        |head| (0..schedule.branches()).flat_map(move |b| schedule.key_runs(b, head, rows.clone()));
     readers(g, kv_head)
         .flat_map(runs)
         .map(|run| run.pairs())
@@ -101,9 +98,10 @@ impl<R: Real> Scratch<R> {
         let (cx, [batch, kv_head]) = (&g.cx, at);
         // Labels of keys do not depend on the query head.
         let rules = cx.rules(batch, kv_head);
-        let shown = || rows.clone().map(|b| (!rules.hides(b)).then_some(b));
-        gather(&mut self.k, cx.d_pad, &cx.k, at, shown(), cx.scale_base_2());
-        gather(&mut self.v, cx.d_v_pad, &cx.v, at, shown(), R::ONE);
+        let (all, scale) = (consecutive(&rows), cx.scale_base_2());
+        let hidden = |b: usize| rules.hides(b);
+        gather(&mut self.k, cx.d_pad, &cx.k, at, all, hidden, scale);
+        gather(&mut self.v, cx.d_v_pad, &cx.v, at, all, hidden, R::ONE);
         self.dk.fill(R::ZERO);
         self.dv.fill(R::ZERO);
         for head in readers(g, kv_head) {
@@ -185,7 +183,10 @@ impl<R: Real> Scratch<R> {
         let (m, ld) = (group.len(), columns + STEP / 2);
         let (slot, step) = (|b: usize| run.k.at(b) - first, run.k.step);
         let token = |b: usize| rules.key(run.k.at(b));
-        if group.clone().all(|b| self.queries.sight(token(b)) == Sight::Nothing) {
+        if group
+            .clone()
+            .all(|b| self.queries.sight(token(b)) == Sight::Nothing)
+        {
             return;
         }
         let top = slot(group.start);
@@ -198,7 +199,8 @@ impl<R: Real> Scratch<R> {
             ld: step * d_v,
         };
         self.q.scores(kernels, &mut self.s, ld, k, m, left, right);
-        self.dout.scores(kernels, &mut self.dp, ld, v, m, left, right);
+        self.dout
+            .scores(kernels, &mut self.dp, ld, v, m, left, right);
         for b in group.clone() {
             let at = (b - group.start) * ld;
             let (s, dp) = (&mut self.s[at..][..columns], &mut self.dp[at..][..columns]);
@@ -215,13 +217,10 @@ impl<R: Real> Scratch<R> {
             }
         }
         let p = Matrix { data: &self.s, ld };
-        let ds = Matrix {
-            data: &self.dp,
-            ld,
-        };
-        let (dv, dout) = (&mut self.dv[top * d_v..], self.dout.from_row(left));
+        let ds = Matrix { data: &self.dp, ld };
+        let (dv, dout) = (&mut self.dv[top * d_v..], self.dout.tail(left));
         kernels.product(dv, step * d_v, p, dout, [m, d_v, used], true);
-        let (dk, q) = (&mut self.dk[top * d..], self.q.from_row(left));
+        let (dk, q) = (&mut self.dk[top * d..], self.q.tail(left));
         kernels.product(dk, step * d, ds, q, [m, d, used], true);
     }
 }

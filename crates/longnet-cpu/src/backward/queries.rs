@@ -1,12 +1,12 @@
 //! dq, and the scalars `D` of each row.
 
 use super::{COLUMNS, GROUP, Gradients};
+use crate::block::Block;
 use crate::buffer::Buffer;
-use crate::context::Block;
 use crate::element::Element;
 use crate::forward::pairs;
 use crate::kernels::{Matrix, PANEL, STEP};
-use crate::pack::{dot, gather, scatter};
+use crate::pack::{consecutive, dot, gather, scatter};
 use crate::real::Real;
 use crate::rules::{Columns, Rules, Sight, factor_row};
 use crate::work;
@@ -63,7 +63,10 @@ pub fn pass<E: Element>(g: &Gradients<E>, mut dq: &mut [E], mut delta: &mut [E::
             items.push((flops, item));
         }
     }
-    let (rows, keys) = (block.min(n_q), COLUMNS.min(cx.span.n_k.next_multiple_of(PANEL)));
+    let (rows, keys) = (
+        block.min(n_q),
+        COLUMNS.min(cx.span.n_k.next_multiple_of(PANEL)),
+    );
     let branch_rows = if g.detached() { rows } else { 0 };
     let scratch = || Scratch {
         q: Buffer::new(rows * cx.d_pad),
@@ -96,17 +99,19 @@ impl<R: Real> Scratch<R> {
         } = item;
         let (cx, rules) = (&g.cx, g.cx.rules(at[0], at[1]));
         let schedule = cx.schedule();
-        let seeing = || rows.clone().map(|i| (!g.is_blind(g.row(at, i))).then_some(i));
-        gather(&mut self.q, cx.d_pad, &cx.q, at, seeing(), cx.scale_base_2());
-        gather(&mut self.dout, cx.d_v_pad, &g.dout, at, seeing(), R::ONE);
+        let blind = |i: usize| g.is_blind(g.row(at, i));
+        let (all, scale) = (consecutive(&rows), cx.scale_base_2());
+        gather(&mut self.q, cx.d_pad, &cx.q, at, all, blind, scale);
+        gather(&mut self.dout, cx.d_v_pad, &g.dout, at, all, blind, R::ONE);
         self.dq.fill(R::ZERO);
-        for (i, seeing) in seeing().enumerate() {
-            let row = g.row(at, rows.start + i);
+        for (i, index) in rows.clone().enumerate() {
+            let row = g.row(at, index);
             self.lse[i] = g.lse_base_2(row);
-            self.delta[i] = seeing.map_or(R::ZERO, |index| {
+            self.delta[i] = R::ZERO;
+            if !blind(index) {
                 let dlse = g.dlse.map_or(0.0, |dlse| dlse[row].to_f64());
-                R::from_f64(dot(&g.dout, &g.out, at, index) - dlse)
-            });
+                self.delta[i] = R::from_f64(dot(&g.dout, &g.out, at, index) - dlse);
+            }
         }
         if !g.detached() {
             delta.copy_from_slice(&self.delta[..rows.len()]);
@@ -193,7 +198,10 @@ impl<R: Real> Scratch<R> {
         let (m, ld) = (group.len(), columns + STEP / 2);
         let (slot, step) = (|a: usize| run.q.at(a) - first, run.q.step);
         let token = |a: usize| rules.query(run.q.at(a));
-        if group.clone().all(|a| self.keys.sight(token(a)) == Sight::Nothing) {
+        if group
+            .clone()
+            .all(|a| self.keys.sight(token(a)) == Sight::Nothing)
+        {
             return;
         }
         let top = slot(group.start);
@@ -206,7 +214,8 @@ impl<R: Real> Scratch<R> {
             ld: step * d_v,
         };
         self.k.scores(kernels, &mut self.s, ld, q, m, 0, columns);
-        self.v.scores(kernels, &mut self.dp, ld, dout, m, 0, columns);
+        self.v
+            .scores(kernels, &mut self.dp, ld, dout, m, 0, columns);
         for a in group.clone() {
             let (i, at) = (slot(a), (a - group.start) * ld);
             let (s, dp) = (&mut self.s[at..][..columns], &mut self.dp[at..][..columns]);
@@ -222,11 +231,8 @@ impl<R: Real> Scratch<R> {
                 self.branch.ds[i] += kernels.sum(dp);
             }
         }
-        let ds = Matrix {
-            data: &self.dp,
-            ld,
-        };
-        let (k, sizes) = (self.k.from_row(0), [m, d, used]);
+        let ds = Matrix { data: &self.dp, ld };
+        let (k, sizes) = (self.k.tail(0), [m, d, used]);
         kernels.product(&mut self.dq[top * d..], step * d, ds, k, sizes, true);
         if g.detached() {
             let p = Matrix { data: &self.s, ld };

@@ -5,9 +5,7 @@ use crate::real::Real;
 /// Numbers that are neither equal nor ordered.
 fn numbers<R: Real>(len: usize, seed: u64) -> Vec<R> {
     (0..len as u64)
-        .map(|i| {
-            R::from_f64(((i + seed) * 2_654_435_761 % 1_000_003) as f64 / 1_000_003.0 - 0.5)
-        })
+        .map(|i| R::from_f64(((i + seed) * 2_654_435_761 % 1_000_003) as f64 / 1_000_003.0 - 0.5))
         .collect()
 }
 
@@ -33,7 +31,10 @@ fn products_are_right<R: Real>(kernels: &Kernels<R>, tolerance: f64) {
                             (true, true) => old + sum,
                         };
                         let error = (c[r * ldc + x].to_f64() - expected).abs();
-                        assert!(error <= tolerance * (1.0 + k as f64).sqrt(), "{m} {n} {k} {add}: {error}");
+                        assert!(
+                            error <= tolerance * (1.0 + k as f64).sqrt(),
+                            "{m} {n} {k} {add}: {error}"
+                        );
                     }
                 }
             }
@@ -61,9 +62,15 @@ fn rows_are_right<R: Real>(kernels: &Kernels<R>, tolerance: f64) {
     let (mut s, one) = (scores.clone(), R::ONE);
     s[40..].fill(R::NEG_INFINITY);
     let (max, sum) = kernels.softmax(&mut s, R::NEG_INFINITY);
-    let exact_max = scores[..40].iter().map(|x| x.to_f64()).fold(f64::MIN, f64::max);
+    let exact_max = scores[..40]
+        .iter()
+        .map(|x| x.to_f64())
+        .fold(f64::MIN, f64::max);
     assert_eq!(max.to_f64(), exact_max);
-    let exact: f64 = scores[..40].iter().map(|x| (x.to_f64() - exact_max).exp2()).sum();
+    let exact: f64 = scores[..40]
+        .iter()
+        .map(|x| (x.to_f64() - exact_max).exp2())
+        .sum();
     assert!((sum.to_f64() - exact).abs() < tolerance * exact);
     assert!(s[40..].iter().all(|x| *x == R::ZERO));
     // Nothing seen at all is no NaN, and an older maximum holds.

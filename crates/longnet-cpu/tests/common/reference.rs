@@ -82,8 +82,10 @@ pub fn reference(case: &Case, x: &Inputs) -> (Results, Results) {
     let (branches, mut lse) = (p.branches().len(), Vec::new());
     let zeros = |t: &Tensor| Tensor::zeros(t.shape);
     let (mut out, mut size_out) = (zeros(&x.dout), zeros(&x.dout));
-    let [[mut dq, mut dk, mut dv], [mut size_q, mut size_k, mut size_v]] =
-        [(); 2].map(|_| [zeros(&x.q), zeros(&x.k), zeros(&x.v)]);
+    let [
+        [mut dq, mut dk, mut dv],
+        [mut size_q, mut size_k, mut size_v],
+    ] = [(); 2].map(|_| [zeros(&x.q), zeros(&x.k), zeros(&x.v)]);
     let abs = |x: &[f64]| x.iter().map(|x| x.abs()).collect::<Vec<_>>();
     for b in 0..case.batch {
         for h in 0..heads {
@@ -92,9 +94,9 @@ pub fn reference(case: &Case, x: &Inputs) -> (Results, Results) {
                 let (q, dout) = (x.q.row(b, h, a), x.dout.row(b, h, a));
                 let dlse = x.dlse[lse.len()];
                 let visible = |c: usize| {
-                    case.labels.as_ref().is_none_or(|(q, k)| {
-                        labels_match(q[b * span.n_q + a], k[b * span.n_k + c])
-                    })
+                    case.labels
+                        .as_ref()
+                        .is_none_or(|(q, k)| labels_match(q[b * span.n_q + a], k[b * span.n_k + c]))
                 };
                 // (branch, key, score, dropout factor)
                 let mut pairs = Vec::new();
@@ -113,7 +115,12 @@ pub fn reference(case: &Case, x: &Inputs) -> (Results, Results) {
                 let top = pairs.iter().map(|p| p.2).fold(f64::NEG_INFINITY, f64::max);
                 let top = if zero_sum > 0.0 { top.max(0.0) } else { top };
                 let sum: f64 = pairs.iter().map(|p| (p.2 - top).exp()).sum::<f64>();
-                let total = sum + if zero_sum > 0.0 { zero_sum * (-top).exp() } else { 0.0 };
+                let total = sum
+                    + if zero_sum > 0.0 {
+                        zero_sum * (-top).exp()
+                    } else {
+                        0.0
+                    };
                 if total == 0.0 {
                     lse.push(f64::NEG_INFINITY);
                     continue;
@@ -143,7 +150,8 @@ pub fn reference(case: &Case, x: &Inputs) -> (Results, Results) {
                     let (k, v) = (x.k.row(b, kv, c), x.v.row(b, kv, c));
                     let dp = factor * dot(dout, v);
                     let ds = case.scale * weight * (dp - delta);
-                    let size = case.scale * weight * (factor * dot(&abs(dout), &abs(v)) + delta.abs());
+                    let size =
+                        case.scale * weight * (factor * dot(&abs(dout), &abs(v)) + delta.abs());
                     dv.add([b, kv, c], weight * factor, dout);
                     dq.add([b, h, a], ds, k);
                     dk.add([b, kv, c], ds, q);
