@@ -1,14 +1,12 @@
 //! The checked shapes of a call, and what all of its work items share.
 
-use crate::buffer::Buffer;
 use crate::element::Element;
-use crate::kernels::{Kernels, LANE, Matrix, PANEL};
-use crate::pack::gather;
+use crate::kernels::{Kernels, LANE, PANEL};
 use crate::problem::Problem;
 use crate::real::Real;
 use crate::rules::Rules;
 use crate::view::View;
-use longnet_pattern::{Progression, Schedule, Span};
+use longnet_pattern::{Schedule, Span};
 
 /// One call.
 pub struct Context<'a, E: Element> {
@@ -105,6 +103,7 @@ impl<'a, E: Element> Context<'a, E> {
     }
 }
 
+<<<<<<< HEAD
 /// A block of rows as the products want them.
 pub struct Block<R> {
     pub rows: Buffer<R>,
@@ -184,6 +183,8 @@ impl<R: Real> Block<R> {
     }
 }
 
+=======
+>>>>>>> cpu
 pub fn check_shape(name: &str, shape: [usize; 4], expected: [usize; 4]) {
     assert_eq!(
         shape, expected,
