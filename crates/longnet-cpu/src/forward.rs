@@ -107,21 +107,14 @@ impl<R: Real> Scratch<R> {
             lse,
         } = item;
         let (schedule, rules) = (cx.schedule(), cx.rules(batch, head));
-<<<<<<< HEAD
-        let indices = rows.clone().map(Some);
-=======
         let indices = consecutive(&rows);
->>>>>>> cpu
         gather(
             &mut self.q,
             cx.d_pad,
             &cx.q,
             [batch, head],
             indices,
-<<<<<<< HEAD
-=======
             |_| false,
->>>>>>> cpu
             cx.scale_base_2(),
         );
         self.o.fill(R::ZERO);
@@ -228,18 +221,7 @@ impl<R: Real> Scratch<R> {
         };
         let o = &mut self.o[slot(group.start) * cx.d_v_pad..];
         let sizes = [m, cx.d_v_pad, used];
-<<<<<<< HEAD
-        cx.kernels.product(
-            o,
-            run.q.step * cx.d_v_pad,
-            p,
-            self.v.from_row(0),
-            sizes,
-            true,
-        );
-=======
         cx.kernels
             .product(o, run.q.step * cx.d_v_pad, p, self.v.tail(0), sizes, true);
->>>>>>> cpu
     }
 }

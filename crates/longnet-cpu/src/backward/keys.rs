@@ -218,11 +218,7 @@ impl<R: Real> Scratch<R> {
         }
         let p = Matrix { data: &self.s, ld };
         let ds = Matrix { data: &self.dp, ld };
-<<<<<<< HEAD
-        let (dv, dout) = (&mut self.dv[top * d_v..], self.dout.from_row(left));
-=======
         let (dv, dout) = (&mut self.dv[top * d_v..], self.dout.tail(left));
->>>>>>> cpu
         kernels.product(dv, step * d_v, p, dout, [m, d_v, used], true);
         let (dk, q) = (&mut self.dk[top * d..], self.q.tail(left));
         kernels.product(dk, step * d, ds, q, [m, d, used], true);

@@ -99,26 +99,10 @@ impl<R: Real> Scratch<R> {
         } = item;
         let (cx, rules) = (&g.cx, g.cx.rules(at[0], at[1]));
         let schedule = cx.schedule();
-<<<<<<< HEAD
-        let seeing = || {
-            rows.clone()
-                .map(|i| (!g.is_blind(g.row(at, i))).then_some(i))
-        };
-        gather(
-            &mut self.q,
-            cx.d_pad,
-            &cx.q,
-            at,
-            seeing(),
-            cx.scale_base_2(),
-        );
-        gather(&mut self.dout, cx.d_v_pad, &g.dout, at, seeing(), R::ONE);
-=======
         let blind = |i: usize| g.is_blind(g.row(at, i));
         let (all, scale) = (consecutive(&rows), cx.scale_base_2());
         gather(&mut self.q, cx.d_pad, &cx.q, at, all, blind, scale);
         gather(&mut self.dout, cx.d_v_pad, &g.dout, at, all, blind, R::ONE);
->>>>>>> cpu
         self.dq.fill(R::ZERO);
         for (i, index) in rows.clone().enumerate() {
             let row = g.row(at, index);
@@ -248,11 +232,7 @@ impl<R: Real> Scratch<R> {
             }
         }
         let ds = Matrix { data: &self.dp, ld };
-<<<<<<< HEAD
-        let (k, sizes) = (self.k.from_row(0), [m, d, used]);
-=======
         let (k, sizes) = (self.k.tail(0), [m, d, used]);
->>>>>>> cpu
         kernels.product(&mut self.dq[top * d..], step * d, ds, k, sizes, true);
         if g.detached() {
             let p = Matrix { data: &self.s, ld };
