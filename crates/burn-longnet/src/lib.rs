@@ -24,6 +24,7 @@ mod error;
 pub mod functional;
 pub mod interop;
 pub mod model;
+pub mod norm;
 pub mod ops;
 pub mod position;
 pub mod prelude;

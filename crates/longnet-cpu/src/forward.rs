@@ -1,10 +1,11 @@
 //! The forward pass.
 
+use crate::block::Block;
 use crate::buffer::Buffer;
-use crate::context::{Block, Context, check_len};
+use crate::context::{Context, check_len};
 use crate::element::Element;
 use crate::kernels::{Matrix, PANEL, STEP};
-use crate::pack::{gather, scatter};
+use crate::pack::{consecutive, gather, scatter};
 use crate::problem::Problem;
 use crate::real::Real;
 use crate::rules::{Columns, Rules, Sight, factor_row};
@@ -106,13 +107,14 @@ impl<R: Real> Scratch<R> {
             lse,
         } = item;
         let (schedule, rules) = (cx.schedule(), cx.rules(batch, head));
-        let indices = rows.clone().map(Some);
+        let indices = consecutive(&rows);
         gather(
             &mut self.q,
             cx.d_pad,
             &cx.q,
             [batch, head],
             indices,
+            |_| false,
             cx.scale_base_2(),
         );
         self.o.fill(R::ZERO);
@@ -219,13 +221,7 @@ impl<R: Real> Scratch<R> {
         };
         let o = &mut self.o[slot(group.start) * cx.d_v_pad..];
         let sizes = [m, cx.d_v_pad, used];
-        cx.kernels.product(
-            o,
-            run.q.step * cx.d_v_pad,
-            p,
-            self.v.from_row(0),
-            sizes,
-            true,
-        );
+        cx.kernels
+            .product(o, run.q.step * cx.d_v_pad, p, self.v.tail(0), sizes, true);
     }
 }

@@ -27,13 +27,14 @@
 //!
 //! | module | concept |
 //! |---|---|
-//! | `pack` | gathers strided rows, widens them, transposes them for the products |
+//! | `pack`, `block` | gathers strided rows, widens them, transposes them for the products |
 //! | `kernels` | what runs per tile and per row, compiled once per instruction set |
 //! | `rules` | what masks or drops single pairs: labels, dropout |
 //! | `work` | items over threads |
 //! | `forward`, `backward` | the passes |
 
 mod backward;
+mod block;
 mod buffer;
 mod context;
 mod element;

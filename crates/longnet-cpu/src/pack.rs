@@ -3,26 +3,29 @@
 use crate::element::Element;
 use crate::real::Real;
 use crate::view::View;
+use longnet_pattern::Progression;
+use std::ops::Range;
 
 /// Copies the rows `indices` of a head to `dst`, `ld` apart, widened and multiplied with `factor`;
-/// pads them with zeros. Where the index is `None` the row is zero and not read.
+/// pads them with zeros. Rows that are `hidden` become zeros and are not read.
 pub fn gather<E: Element>(
     dst: &mut [E::Acc],
     ld: usize,
     view: &View<E>,
     [batch, head]: [usize; 2],
-    indices: impl Iterator<Item = Option<usize>>,
+    indices: Progression,
+    hidden: impl Fn(usize) -> bool,
     factor: E::Acc,
 ) {
     if ld == 0 {
         return;
     }
     let (width, stride) = (view.shape[3], view.strides[3]);
-    for (to, index) in dst.chunks_exact_mut(ld).zip(indices) {
-        let Some(index) = index else {
+    for (to, index) in dst.chunks_exact_mut(ld).zip(indices.iter()) {
+        if hidden(index) {
             to.fill(E::Acc::ZERO);
             continue;
-        };
+        }
         let start = view.row_start(batch, head, index);
         let (to, pad) = to.split_at_mut(width);
         pad.fill(E::Acc::ZERO);
@@ -36,6 +39,15 @@ pub fn gather<E: Element>(
                 *to = view.data[at].widen() * factor;
             }
         }
+    }
+}
+
+/// The indices of a range.
+pub fn consecutive(rows: &Range<usize>) -> Progression {
+    Progression {
+        first: rows.start,
+        step: 1,
+        len: rows.len(),
     }
 }
 

@@ -3,10 +3,11 @@
 use super::dilated::{AttentionInput, DilatedAttention};
 use super::multi_head_config::QkNorm;
 use crate::functional::Documents;
+use crate::norm::LayerNorm;
 use crate::pattern::{Pattern, Span};
 use crate::position::{AttentionPosition, PositionTables};
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
-use burn::nn::{LayerNorm, Linear};
+use burn::nn::Linear;
 use burn::tensor::{Bool, Tensor, assert_shape, module::linear};
 
 /// Multi-head attention over the pairs of a dilated pattern:

@@ -4,11 +4,12 @@ use super::dilated::DilatedAttentionConfig;
 use super::longnet_branches;
 use super::multi_head::MultiHeadDilatedAttention;
 use crate::error::{ConfigError, check};
+use crate::norm::LayerNormConfig;
 use crate::pattern::{Branch, HeadAssignment, HeadOffset, MixGradient, Pattern, Tail};
 use crate::position::AttentionPosition;
 use burn::config::Config;
 use burn::module::Param;
-use burn::nn::{Initializer, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 

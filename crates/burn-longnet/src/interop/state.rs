@@ -1,8 +1,9 @@
 //! A PyTorch state dict and its way into Burn's modules.
 
 use crate::attention::MultiHeadDilatedAttention;
+use crate::norm::LayerNorm;
 use burn::module::Param;
-use burn::nn::{Embedding, LayerNorm, Linear};
+use burn::nn::{Embedding, Linear};
 use burn::store::{ModuleStore, SafetensorsStore};
 use burn::tensor::{Shape, Tensor, TensorData};
 use std::collections::BTreeMap;

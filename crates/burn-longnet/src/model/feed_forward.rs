@@ -3,9 +3,10 @@
 use super::init::{linear, norm};
 use crate::attention::scaled;
 use crate::dropout::dropout;
+use crate::norm::LayerNorm;
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{Initializer, LayerNorm, Linear};
+use burn::nn::{Initializer, Linear};
 use burn::tensor::activation::{gelu, relu, silu};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,7 @@
 //! How the parts of a model start.
 
-use burn::nn::{
-    Embedding, EmbeddingConfig, Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig,
-};
+use crate::norm::{LayerNorm, LayerNormConfig};
+use burn::nn::{Embedding, EmbeddingConfig, Initializer, Linear, LinearConfig};
 use burn::tensor::Device;
 
 /// A projection whose bias starts at 0.

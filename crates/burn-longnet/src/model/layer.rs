@@ -7,11 +7,12 @@ use crate::attention::{
 };
 use crate::dropout::{derive_seed, dropout};
 use crate::functional::Documents;
+use crate::norm::LayerNorm;
 use crate::pattern::Span;
 use crate::position::PositionTables;
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{Initializer, LayerNorm, Linear};
+use burn::nn::{Initializer, Linear};
 use burn::tensor::{Bool, Device, Tensor};
 use serde::{Deserialize, Serialize};
 

@@ -7,10 +7,11 @@ use super::lm_config::{LongNetLMConfig, Positions};
 use super::loss::{ChunkedLoss, chunked_cross_entropy, chunked_nll};
 use crate::dropout::{derive_seed, draw_seed, dropout};
 use crate::functional::Documents;
+use crate::norm::LayerNorm;
 use crate::pattern::Span;
 use crate::recompute;
 use burn::module::Module;
-use burn::nn::{Embedding, LayerNorm, Linear};
+use burn::nn::{Embedding, Linear};
 use burn::tensor::{DType, Device, Int, Tensor, assert_shape};
 
 /// A decoder-only transformer with dilated attention: [LongNet](https://arxiv.org/abs/2307.02486).

@@ -1,11 +1,11 @@
 //! dk and dv: key rows against the queries that see them.
 
 use super::{COLUMNS, GROUP, Gradients};
+use crate::block::Block;
 use crate::buffer::Buffer;
-use crate::context::Block;
 use crate::element::Element;
 use crate::kernels::{Matrix, PANEL, STEP};
-use crate::pack::{gather, scatter};
+use crate::pack::{consecutive, gather, scatter};
 use crate::real::Real;
 use crate::rules::{Columns, Rules, Sight, factor_row};
 use crate::work;
@@ -98,9 +98,10 @@ impl<R: Real> Scratch<R> {
         let (cx, [batch, kv_head]) = (&g.cx, at);
         // Labels of keys do not depend on the query head.
         let rules = cx.rules(batch, kv_head);
-        let shown = || rows.clone().map(|b| (!rules.hides(b)).then_some(b));
-        gather(&mut self.k, cx.d_pad, &cx.k, at, shown(), cx.scale_base_2());
-        gather(&mut self.v, cx.d_v_pad, &cx.v, at, shown(), R::ONE);
+        let (all, scale) = (consecutive(&rows), cx.scale_base_2());
+        let hidden = |b: usize| rules.hides(b);
+        gather(&mut self.k, cx.d_pad, &cx.k, at, all, hidden, scale);
+        gather(&mut self.v, cx.d_v_pad, &cx.v, at, all, hidden, R::ONE);
         self.dk.fill(R::ZERO);
         self.dv.fill(R::ZERO);
         for head in readers(g, kv_head) {
@@ -217,9 +218,9 @@ impl<R: Real> Scratch<R> {
         }
         let p = Matrix { data: &self.s, ld };
         let ds = Matrix { data: &self.dp, ld };
-        let (dv, dout) = (&mut self.dv[top * d_v..], self.dout.from_row(left));
+        let (dv, dout) = (&mut self.dv[top * d_v..], self.dout.tail(left));
         kernels.product(dv, step * d_v, p, dout, [m, d_v, used], true);
-        let (dk, q) = (&mut self.dk[top * d..], self.q.from_row(left));
+        let (dk, q) = (&mut self.dk[top * d..], self.q.tail(left));
         kernels.product(dk, step * d, ds, q, [m, d, used], true);
     }
 }

@@ -1,12 +1,12 @@
 //! dq, and the scalars `D` of each row.
 
 use super::{COLUMNS, GROUP, Gradients};
+use crate::block::Block;
 use crate::buffer::Buffer;
-use crate::context::Block;
 use crate::element::Element;
 use crate::forward::pairs;
 use crate::kernels::{Matrix, PANEL, STEP};
-use crate::pack::{dot, gather, scatter};
+use crate::pack::{consecutive, dot, gather, scatter};
 use crate::real::Real;
 use crate::rules::{Columns, Rules, Sight, factor_row};
 use crate::work;
@@ -99,27 +99,19 @@ impl<R: Real> Scratch<R> {
         } = item;
         let (cx, rules) = (&g.cx, g.cx.rules(at[0], at[1]));
         let schedule = cx.schedule();
-        let seeing = || {
-            rows.clone()
-                .map(|i| (!g.is_blind(g.row(at, i))).then_some(i))
-        };
-        gather(
-            &mut self.q,
-            cx.d_pad,
-            &cx.q,
-            at,
-            seeing(),
-            cx.scale_base_2(),
-        );
-        gather(&mut self.dout, cx.d_v_pad, &g.dout, at, seeing(), R::ONE);
+        let blind = |i: usize| g.is_blind(g.row(at, i));
+        let (all, scale) = (consecutive(&rows), cx.scale_base_2());
+        gather(&mut self.q, cx.d_pad, &cx.q, at, all, blind, scale);
+        gather(&mut self.dout, cx.d_v_pad, &g.dout, at, all, blind, R::ONE);
         self.dq.fill(R::ZERO);
-        for (i, seeing) in seeing().enumerate() {
-            let row = g.row(at, rows.start + i);
+        for (i, index) in rows.clone().enumerate() {
+            let row = g.row(at, index);
             self.lse[i] = g.lse_base_2(row);
-            self.delta[i] = seeing.map_or(R::ZERO, |index| {
+            self.delta[i] = R::ZERO;
+            if !blind(index) {
                 let dlse = g.dlse.map_or(0.0, |dlse| dlse[row].to_f64());
-                R::from_f64(dot(&g.dout, &g.out, at, index) - dlse)
-            });
+                self.delta[i] = R::from_f64(dot(&g.dout, &g.out, at, index) - dlse);
+            }
         }
         if !g.detached() {
             delta.copy_from_slice(&self.delta[..rows.len()]);
@@ -240,7 +232,7 @@ impl<R: Real> Scratch<R> {
             }
         }
         let ds = Matrix { data: &self.dp, ld };
-        let (k, sizes) = (self.k.from_row(0), [m, d, used]);
+        let (k, sizes) = (self.k.tail(0), [m, d, used]);
         kernels.product(&mut self.dq[top * d..], step * d, ds, k, sizes, true);
         if g.detached() {
             let p = Matrix { data: &self.s, ld };

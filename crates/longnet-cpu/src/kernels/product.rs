@@ -84,14 +84,11 @@ unsafe fn micro<V: Vector, const M: usize, const N: usize>(args: &ProductArgs<V:
         let a = args.a.add(row * args.lda);
         let mut b = args.b;
         for i in 0..args.k {
-            let mut line = [V::splat(V::R::ZERO); N];
-            for x in 0..N {
-                line[x] = V::load(b.add(x * V::LANES));
-            }
-            for r in 0..M {
+            let line: [V; N] = std::array::from_fn(|x| V::load(b.add(x * V::LANES)));
+            for (r, acc) in acc.iter_mut().enumerate() {
                 let factor = V::splat(*a.add(r * args.lda + i));
-                for x in 0..N {
-                    acc[r][x] = factor.mul_add(line[x], acc[r][x]);
+                for (acc, &x) in acc.iter_mut().zip(&line) {
+                    *acc = factor.mul_add(x, *acc);
                 }
             }
             b = b.wrapping_add(args.ldb);

@@ -108,8 +108,8 @@ pub fn cases(longest: usize) -> impl Strategy<Value = Case> {
     let span = (0..longest, 1..longest, 0..longest, 1..longest, 0..4usize);
     let sizes = (
         1usize..3,
-        prop_oneof![1usize..40, Just(64), Just(100)],
-        prop_oneof![1usize..40, Just(64), Just(80)],
+        prop_oneof![4 => 1usize..40, 1 => Just(64), 1 => Just(100), 1 => Just(257)],
+        prop_oneof![4 => 1usize..40, 1 => Just(64), 1 => Just(80), 1 => Just(300)],
     );
     let layout = prop_oneof![
         Just(Layout::Contiguous),
@@ -179,7 +179,7 @@ fn labels_of(kind: usize, batch: usize, span: Span, seed: u64) -> Option<(Vec<i3
     }
     let mut random = Random(seed ^ 1);
     let mut draw = |position: usize| {
-        let hidden = random.next() % 4 == 0;
+        let hidden = random.next().is_multiple_of(4);
         match kind {
             0 => [0, if hidden { HIDDEN } else { 0 }],
             1 => [position as i32 / 9; 2],

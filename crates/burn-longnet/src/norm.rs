@@ -1,0 +1,170 @@
+//! Layer normalisation: arXiv 1607.06450.
+
+use crate::vjp::Inputs;
+use burn::backend::DispatchTensor;
+use burn::config::Config;
+use burn::module::{Module, Param};
+use burn::nn::Initializer;
+use burn::tensor::module::layer_norm;
+use burn::tensor::{DType, Device, FloatDType, Tensor, assert_shape};
+
+/// Configuration of [`LayerNorm`].
+#[derive(Config, Debug)]
+pub struct LayerNormConfig {
+    /// The size of the last axis.
+    pub d_model: usize,
+    /// Added to the variance. Default: 1e-5
+    #[config(default = 1e-5)]
+    pub epsilon: f64,
+}
+
+/// Burn's `LayerNorm`, with a gradient written by hand: it keeps its input alone, where Burn's keeps
+/// the results of each of its steps.
+///
+/// Should be created with [LayerNormConfig].
+#[derive(Module, Debug)]
+pub struct LayerNorm {
+    /// The factor, `[d_model]`.
+    pub gamma: Param<Tensor<1>>,
+    /// The summand, `[d_model]`.
+    pub beta: Option<Param<Tensor<1>>>,
+    epsilon: f64,
+}
+
+impl LayerNormConfig {
+    /// Initialize a new [layer norm](LayerNorm).
+    pub fn init(&self, device: &Device) -> LayerNorm {
+        LayerNorm {
+            gamma: Initializer::Ones.init([self.d_model], device),
+            beta: Some(Initializer::Zeros.init([self.d_model], device)),
+            epsilon: self.epsilon,
+        }
+    }
+}
+
+impl LayerNorm {
+    /// Normalises the last axis; in f32 for f16 and bf16.
+    ///
+    /// # Shapes
+    ///
+    /// - x, output: `[..., d_model]`
+    ///
+    /// # Panics
+    ///
+    /// If the last axis of `x` is not `d_model`.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let gamma = self.gamma.val();
+        let [d_model] = gamma.dims();
+        assert_shape!(x, [.., d_model]);
+        let beta = self.beta.as_ref().map(|beta| beta.val());
+        let mut inputs = Inputs::new(&x.device());
+        inputs.push(x.clone());
+        inputs.push(gamma.clone());
+        if let Some(beta) = &beta {
+            inputs.push(beta.clone());
+        }
+        let step = Step {
+            x: x.inner(),
+            gamma: gamma.inner(),
+            has_beta: beta.is_some(),
+            epsilon: self.epsilon,
+        };
+        let y = step.forward(beta.map(Tensor::inner));
+        inputs.finish(y, move |dy| step.backward(dy))
+    }
+}
+
+/// One normalisation, without autodiff.
+struct Step<const D: usize> {
+    x: Tensor<D>,
+    gamma: Tensor<1>,
+    has_beta: bool,
+    epsilon: f64,
+}
+
+impl<const D: usize> Step<D> {
+    fn dtype(&self) -> FloatDType {
+        self.x.dtype().into()
+    }
+
+    /// The dtype of sums.
+    fn wide(&self) -> DType {
+        match self.x.dtype() {
+            DType::F64 => DType::F64,
+            _ => DType::F32,
+        }
+    }
+
+    fn forward(&self, beta: Option<Tensor<1>>) -> Tensor<D> {
+        let wide = self.wide();
+        let (x, gamma) = (self.x.clone().cast(wide), self.gamma.clone().cast(wide));
+        let beta = beta.map(|beta| beta.cast(wide));
+        layer_norm(x, gamma, beta, self.epsilon).cast(self.dtype())
+    }
+
+    /// With `n = (x - mean) / std` and `g = gamma dy`: `dx = (g - mean(g) - n mean(g n)) / std`.
+    fn backward(self, dy: Tensor<D>) -> Vec<Option<DispatchTensor>> {
+        let (wide, narrow, last) = (self.wide(), self.dtype(), D - 1);
+        let shape = self.x.dims();
+        let width = shape[last];
+        let rows = [self.x.shape().num_elements() / width.max(1), width];
+        let dy = dy.cast(wide).reshape(rows);
+        let x = self.x.cast(wide).reshape(rows);
+
+        let centred = x.clone() - x.mean_dim(1);
+        let variance = centred.clone().square().mean_dim(1);
+        let inverse = variance.add_scalar(self.epsilon).sqrt().recip();
+        let normal = centred * inverse.clone();
+
+        let dgamma = (dy.clone() * normal.clone()).sum_dim(0).squeeze_dim::<1>(0);
+        let dbeta = self
+            .has_beta
+            .then(|| dy.clone().sum_dim(0).squeeze_dim::<1>(0));
+        let g = dy * self.gamma.cast(wide).unsqueeze();
+        let along = (g.clone() * normal.clone()).mean_dim(1);
+        let dx = (g.clone() - g.mean_dim(1) - normal * along) * inverse;
+
+        let mut all = vec![
+            Some(dx.reshape(shape).cast(narrow).into_dispatch()),
+            Some(dgamma.cast(narrow).into_dispatch()),
+        ];
+        all.extend(dbeta.map(|dbeta| Some(dbeta.cast(narrow).into_dispatch())));
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::nn::LayerNormConfig as BurnConfig;
+    use burn::tensor::{Distribution, Tolerance};
+
+    fn close<const D: usize>(a: Tensor<D>, b: Tensor<D>) {
+        a.into_data()
+            .assert_approx_eq::<f32>(&b.into_data(), Tolerance::absolute(1e-5));
+    }
+
+    #[test]
+    fn values_and_gradients_are_burns() {
+        let device = Device::default().autodiff();
+        let random =
+            |shape: [usize; 3]| Tensor::<3>::random(shape, Distribution::Normal(0.5, 2.0), &device);
+        for has_beta in [true, false] {
+            let burn = BurnConfig::new(7).with_bias(has_beta).init(&device);
+            let mut ours = LayerNormConfig::new(7).init(&device);
+            ours.gamma = Param::from_tensor(random([1, 1, 7]).reshape([7]));
+            ours.beta = has_beta.then(|| Param::from_tensor(random([1, 1, 7]).reshape([7])));
+            let burn = burn.load_record(ours.clone().into_record());
+            let (x, dy) = (random([2, 5, 7]).require_grad(), random([2, 5, 7]));
+            let (a, b) = (ours.forward(x.clone()), burn.forward(x.clone()));
+            close(a.clone().inner(), b.clone().inner());
+            let a = (a * dy.clone()).sum().backward();
+            let b = (b * dy).sum().backward();
+            close(x.grad(&a).unwrap(), x.grad(&b).unwrap());
+            close(ours.gamma.grad(&a).unwrap(), burn.gamma.grad(&b).unwrap());
+            if let (Some(ours), Some(burn)) = (&ours.beta, &burn.beta) {
+                close(ours.grad(&a).unwrap(), burn.grad(&b).unwrap());
+            }
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! What must hold whatever the numbers are.
+
+mod common;
+
+use common::reference::Tensor;
+use common::{Case, Inputs, Layout, Number, Random};
+use half::bf16;
+use longnet_cpu::{Problem, View, backward, forward};
+use longnet_pattern::{DilatedPattern, Dropout, HIDDEN, MixGradient, Pattern, Span, Tail};
+
+fn pattern(heads: usize, branches: &[(usize, usize)], causal: bool) -> Pattern {
+    DilatedPattern::new(heads, branches.iter().copied())
+        .causal(causal)
+        .build()
+        .unwrap()
+}
+
+fn case(pattern: Pattern, span: Span) -> Case {
+    Case {
+        pattern,
+        span,
+        batch: 1,
+        kv_heads: 1,
+        d: 12,
+        d_v: 20,
+        scale: 0.4,
+        labels: None,
+        dropout: None,
+        gradient: MixGradient::Exact,
+        dlse: true,
+        layout: Layout::HeadsInside,
+        seed: 5,
+    }
+}
+
+/// All results of a case as one list.
+fn all<E: Number>(case: &Case) -> Vec<Vec<u64>> {
+    let r = case.run::<E>(&case.inputs::<E>());
+    let bits = |x: Vec<f64>| x.into_iter().map(f64::to_bits).collect();
+    [r.out, r.lse, r.dq, r.dk, r.dv].map(bits).into()
+}
+
+#[test]
+fn bits_do_not_depend_on_the_number_of_threads() {
+    let branches = [(256, 1), (600, 2), (1200, 5)];
+    for gradient in [MixGradient::Exact, MixGradient::Detached] {
+        for causal in [false, true] {
+            let case = Case {
+                kv_heads: 2,
+                batch: 2,
+                gradient,
+                dropout: Some(Dropout { p: 0.1, seed: 3 }),
+                ..case(pattern(4, &branches, causal), Span::full(1100))
+            };
+            let on = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+                pool.build().unwrap().install(|| all::<f32>(&case))
+            };
+            let one = on(1);
+            assert!(one == on(2) && one == on(3));
+        }
+    }
+}
+
+#[test]
+fn a_change_in_the_future_leaves_the_past_bit_identical() {
+    let case = case(pattern(2, &[(64, 1), (300, 3)], true), Span::full(500));
+    let before = case.inputs::<f32>();
+    let mut after = case.inputs::<f32>();
+    let cut = 333;
+    for x in [&mut after.q, &mut after.k, &mut after.v] {
+        let shape = x.shape;
+        for (i, x) in x.data.iter_mut().enumerate() {
+            if i / shape[3] % shape[2] >= cut {
+                *x *= -3.0;
+            }
+        }
+    }
+    let (a, b) = (case.run::<f32>(&before), case.run::<f32>(&after));
+    let d_v = case.d_v;
+    let past = |i: usize, width: usize| i / width % 500 < cut;
+    let mut changed = 0;
+    for i in 0..a.out.len() {
+        assert!(!past(i, d_v) || a.out[i] == b.out[i]);
+        changed += usize::from(a.out[i] != b.out[i]);
+    }
+    assert!(changed > 0);
+    for i in 0..a.lse.len() {
+        assert!(!past(i, 1) || a.lse[i] == b.lse[i]);
+    }
+}
+
+/// The sum of `out * dout` and `lse * dlse`.
+fn objective(case: &Case, x: &Inputs) -> f64 {
+    let r = case.run::<f64>(x);
+    let dot = |x: &[f64], y: &[f64]| {
+        let seen = x.iter().zip(y).filter(|(x, _)| x.is_finite());
+        seen.map(|(x, y)| x * y).sum::<f64>()
+    };
+    dot(&r.out, &x.dout.data) + dot(&r.lse, &x.dlse)
+}
+
+#[test]
+fn exact_gradients_are_those_of_finite_differences() {
+    let zero_keys = DilatedPattern::new(4, [(9, 2), (30, 4)])
+        .tail(Tail::ZeroKeys)
+        .build()
+        .unwrap();
+    for pattern in [
+        pattern(4, &[(9, 1), (16, 2), (40, 3)], true),
+        pattern(4, &[(9, 1), (16, 2), (40, 3)], false),
+        zero_keys,
+    ] {
+        let case = Case {
+            kv_heads: 2,
+            dropout: Some(Dropout { p: 0.2, seed: 9 }),
+            labels: Some((
+                vec![1; 41],
+                (0..41).map(|j| if j % 7 == 3 { 0 } else { 1 }).collect(),
+            )),
+            ..case(pattern, Span::full(41))
+        };
+        let x = case.inputs::<f64>();
+        let r = case.run::<f64>(&x);
+        let mut random = Random(11);
+        let h = 1e-5;
+        type Field = fn(&mut Inputs) -> &mut Tensor;
+        let fields: [(Field, &[f64]); 3] = [
+            (|x| &mut x.q, &r.dq),
+            (|x| &mut x.k, &r.dk),
+            (|x| &mut x.v, &r.dv),
+        ];
+        for (field, gradient) in fields {
+            for _ in 0..20 {
+                let i = random.next() as usize % gradient.len();
+                let at = |shift: f64| {
+                    let mut x = case.inputs::<f64>();
+                    field(&mut x).data[i] += shift;
+                    objective(&case, &x)
+                };
+                let slope = (at(h) - at(-h)) / (2.0 * h);
+                let error = (slope - gradient[i]).abs();
+                assert!(error < 1e-8, "{slope} is not {}", gradient[i]);
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_that_see_nothing_are_zero_whatever_stands_there() {
+    // Of 8 heads those from 4 on have no row in a segment of 4; head 1 covers half of the rows of none.
+    let case = Case {
+        labels: Some((
+            (0..30).map(|i| if i < 15 { 0 } else { HIDDEN }).collect(),
+            (0..30).map(|j| if j < 7 { 0 } else { HIDDEN }).collect(),
+        )),
+        kv_heads: 8,
+        ..case(pattern(8, &[(4, 8)], false), Span::full(30))
+    };
+    let mut x = case.inputs::<f32>();
+    let visible = |h: usize, i: usize| h < 4 && i < 15 && i % 4 == h && i / 4 * 4 + h < 7;
+    for i in 0..8 * 30 {
+        if !visible(i / 30, i % 30) {
+            x.q.data[i * 12..][..12].fill(f64::NAN);
+            x.dout.data[i * 20..][..20].fill(f64::NAN);
+            x.dlse[i] = f64::NAN;
+        }
+    }
+    let r = case.run::<f32>(&x);
+    for i in 0..8 * 30 {
+        let nothing = !visible(i / 30, i % 30);
+        assert_eq!(r.lse[i] == f64::NEG_INFINITY, nothing);
+        assert_eq!(r.out[i * 20..][..20].iter().all(|x| *x == 0.0), nothing);
+        assert!(!nothing || r.dq[i * 12..][..12].iter().all(|x| *x == 0.0));
+    }
+    assert!(r.dk.iter().chain(&r.dv).all(|x| x.is_finite()));
+    assert!(r.dv.iter().any(|x| *x != 0.0));
+}
+
+#[test]
+fn large_scores_do_not_overflow() {
+    let case = Case {
+        scale: 3e4,
+        ..case(pattern(1, &[(50, 1), (100, 2)], true), Span::full(100))
+    };
+    let r = case.run::<f32>(&case.inputs::<f32>());
+    let mut values = r
+        .out
+        .iter()
+        .chain(&r.lse)
+        .chain(&r.dq)
+        .chain(&r.dk)
+        .chain(&r.dv);
+    assert!(values.all(|x| x.is_finite()));
+}
+
+#[test]
+fn all_weights_dropped_gives_zeros_and_an_undropped_lse() {
+    let keep = case(pattern(1, &[(50, 1)], true), Span::full(50));
+    let drop = Case {
+        dropout: Some(Dropout { p: 1.0, seed: 1 }),
+        ..keep.clone()
+    };
+    let x = keep.inputs::<f32>();
+    let (keep, drop) = (keep.run::<f32>(&x), drop.run::<f32>(&x));
+    assert_eq!(keep.lse, drop.lse);
+    assert!(drop.out.iter().chain(&drop.dv).all(|x| *x == 0.0));
+}
+
+#[test]
+fn empty_problems_write_what_there_is() {
+    let empty = |batch, n_q, n_k, d_v| Case {
+        batch,
+        d_v,
+        layout: Layout::Contiguous,
+        ..case(pattern(2, &[(8, 1), (16, 2)], true), Span::cross(n_q, n_k))
+    };
+    for (batch, n_q, n_k, d_v) in [
+        (0, 5, 5, 4),
+        (2, 0, 5, 4),
+        (2, 5, 0, 4),
+        (1, 0, 0, 1),
+        (1, 5, 5, 0),
+    ] {
+        for gradient in [MixGradient::Exact, MixGradient::Detached] {
+            let case = Case {
+                gradient,
+                ..empty(batch, n_q, n_k, d_v)
+            };
+            let r = case.run::<bf16>(&case.inputs::<bf16>());
+            assert_eq!(r.lse.len(), batch * 2 * n_q);
+            let blind = r.lse.iter().all(|x| *x == f64::NEG_INFINITY);
+            assert_eq!(blind, n_k == 0 || r.lse.is_empty());
+            let zeros = |x: &[f64]| x.iter().all(|x| *x == 0.0);
+            if d_v > 0 {
+                assert!(zeros(&r.out) && zeros(&r.dq) && zeros(&r.dk) && zeros(&r.dv));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_broadcast_view_is_read_through_zero_strides() {
+    let schedule = pattern(3, &[(16, 1)], false)
+        .schedule(Span::full(16))
+        .unwrap();
+    let problem = Problem::new(&schedule, 4);
+    let row = [0.1f32, -0.2, 0.3, 0.7];
+    let view = View {
+        data: &row[..],
+        offset: 0,
+        shape: [2, 3, 16, 4],
+        strides: [0, 0, 0, 1],
+    };
+    let (mut out, mut lse) = (vec![f32::NAN; 2 * 3 * 16 * 4], vec![f32::NAN; 2 * 3 * 16]);
+    forward(&problem, view, view, view, &mut out, &mut lse);
+    for (x, y) in out.iter().zip(row.iter().cycle()) {
+        assert!((x - y).abs() < 1e-6);
+    }
+}
+
+fn call(q: [usize; 4], k: [usize; 4], v: [usize; 4], out: usize, lse: usize) {
+    let schedule = pattern(4, &[(16, 1)], false)
+        .schedule(Span::cross(5, 6))
+        .unwrap();
+    let data = vec![0f32; 1000];
+    let view = |shape| View::contiguous(&data, shape);
+    let (mut out, mut lse) = (vec![0.0; out], vec![0.0; lse]);
+    forward(
+        &Problem::new(&schedule, 3),
+        view(q),
+        view(k),
+        view(v),
+        &mut out,
+        &mut lse,
+    );
+}
+
+#[test]
+fn consistent_shapes_are_accepted() {
+    call(
+        [2, 4, 5, 3],
+        [2, 2, 6, 3],
+        [2, 2, 6, 7],
+        2 * 4 * 5 * 7,
+        2 * 4 * 5,
+    );
+}
+
+#[test]
+#[should_panic(expected = "must be those of the schedule")]
+fn another_length_than_the_schedules_panics() {
+    call(
+        [2, 4, 6, 3],
+        [2, 2, 6, 3],
+        [2, 2, 6, 7],
+        2 * 4 * 6 * 7,
+        2 * 4 * 6,
+    );
+}
+
+#[test]
+#[should_panic(expected = "must divide the 4 heads")]
+fn kv_heads_that_do_not_divide_panic() {
+    call(
+        [2, 4, 5, 3],
+        [2, 3, 6, 3],
+        [2, 3, 6, 7],
+        2 * 4 * 5 * 7,
+        2 * 4 * 5,
+    );
+}
+
+#[test]
+#[should_panic(expected = "k must have the shape [2, 2, 6, 3], got [2, 2, 6, 4]")]
+fn head_sizes_that_differ_panic() {
+    call(
+        [2, 4, 5, 3],
+        [2, 2, 6, 4],
+        [2, 2, 6, 7],
+        2 * 4 * 5 * 7,
+        2 * 4 * 5,
+    );
+}
+
+#[test]
+#[should_panic(expected = "out must hold 280 elements, got 279")]
+fn a_short_result_panics() {
+    call(
+        [2, 4, 5, 3],
+        [2, 2, 6, 3],
+        [2, 2, 6, 7],
+        2 * 4 * 5 * 7 - 1,
+        2 * 4 * 5,
+    );
+}
+
+#[test]
+#[should_panic(expected = "dout must have the shape [1, 1, 5, 3], got [1, 1, 5, 2]")]
+fn another_shape_of_dout_panics() {
+    let schedule = pattern(1, &[(16, 1)], false)
+        .schedule(Span::full(5))
+        .unwrap();
+    let data = [0f32; 15];
+    let x = View::contiguous(&data, [1, 1, 5, 3]);
+    let dout = View::contiguous(&data, [1, 1, 5, 2]);
+    let [mut dq, mut dk, mut dv] = [data; 3];
+    let problem = Problem::new(&schedule, 3);
+    backward(
+        &problem,
+        x,
+        x,
+        x,
+        x,
+        &data[..5],
+        dout,
+        None,
+        &mut dq,
+        &mut dk,
+        &mut dv,
+    );
+}
+
+#[test]
+#[should_panic(
+    expected = "q: shape [1, 1, 5, 3], strides [15, 15, 3, 1] and offset 1 reach elements 1..=15 of a slice of 15"
+)]
+fn a_view_beyond_its_slice_panics() {
+    let schedule = pattern(1, &[(16, 1)], false)
+        .schedule(Span::full(5))
+        .unwrap();
+    let data = [0f32; 15];
+    let x = View::contiguous(&data, [1, 1, 5, 3]);
+    let (mut out, mut lse) = (data, [0f32; 5]);
+    forward(
+        &Problem::new(&schedule, 3),
+        View { offset: 1, ..x },
+        x,
+        x,
+        &mut out,
+        &mut lse,
+    );
+}
