@@ -2,14 +2,13 @@
 
 use crate::metrics::{BITS_PER_BYTE, GRAD_NORM, LEARNING_RATE, LOSS, SPEED};
 use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
-use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
+use burn::train::metric::{MetricDefinition, MetricId, MetricName, NumericEntry};
 use burn::train::renderer::{
     EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
     MetricsRendererTraining,
 };
 use std::collections::HashMap;
 use std::io::Write;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Writes one line a period, and one for each evaluation:
@@ -22,7 +21,7 @@ pub struct Lines<W> {
     out: W,
     steps: usize,
     period: Duration,
-    names: HashMap<MetricId, Arc<String>>,
+    names: HashMap<MetricId, MetricName>,
     train: Means,
     valid: Means,
     in_valid: bool,
@@ -37,10 +36,10 @@ pub struct Lines<W> {
 
 /// Weighted means and last values since they were last shown.
 #[derive(Default)]
-struct Means(HashMap<Arc<String>, (f64, f64, f64)>);
+struct Means(HashMap<String, (f64, f64, f64)>);
 
 impl Means {
-    fn add(&mut self, name: Arc<String>, entry: &NumericEntry) {
+    fn add(&mut self, name: &str, entry: &NumericEntry) {
         let (value, weight) = match entry {
             NumericEntry::Aggregated {
                 aggregated_value,
@@ -50,19 +49,19 @@ impl Means {
             // The mean of what was added already.
             NumericEntry::Final(_) => return,
         };
-        let (sum, weights, last) = self.0.entry(name).or_default();
+        let (sum, weights, last) = self.0.entry(name.into()).or_default();
         *sum += value * weight;
         *weights += weight;
         *last = value;
     }
 
     fn mean(&self, name: &str) -> f64 {
-        let found = self.0.get(&name.to_string());
+        let found = self.0.get(name);
         found.map_or(f64::NAN, |(sum, weights, _)| sum / weights)
     }
 
     fn last(&self, name: &str) -> f64 {
-        let found = self.0.get(&name.to_string());
+        let found = self.0.get(name);
         found.map_or(f64::NAN, |(_, _, last)| *last)
     }
 
@@ -152,7 +151,7 @@ impl<W: Write> Lines<W> {
             } else {
                 &mut self.train
             };
-            means.add(name.clone(), &value);
+            means.add(name, &value);
         }
     }
 }
