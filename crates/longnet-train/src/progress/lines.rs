@@ -29,8 +29,6 @@ pub struct Lines<W> {
     step: usize,
     before: usize,
     started: Option<Instant>,
-    /// Steps done and the time when the clock for "left" started.
-    since: usize,
     printed: Option<Instant>,
 }
 
@@ -105,7 +103,6 @@ impl<W: Write> Lines<W> {
             step: 0,
             before: 0,
             started: None,
-            since: 0,
             printed: None,
         }
     }
@@ -124,14 +121,9 @@ impl<W: Write> Lines<W> {
     fn train_line(&mut self) {
         let now = Instant::now();
         self.printed = Some(now);
-        let done = self.step.saturating_sub(self.since);
-        let left = match (self.started, done) {
-            (Some(started), 1..) => {
-                let pace = (now - started).as_secs_f64() / done as f64;
-                duration(pace * (self.steps - self.step.min(self.steps)) as f64)
-            }
-            _ => "?".into(),
-        };
+        let spent = self.started.map_or(0.0, |at| (now - at).as_secs_f64());
+        let steps_left = self.steps.saturating_sub(self.step);
+        let left = duration(spent / self.step as f64 * steps_left as f64);
         let means = std::mem::take(&mut self.train);
         self.line(&format!(
             "{}  {:.0} tok/s  lr {:.2e}  grad {:.2}  left {left}",
