@@ -25,7 +25,7 @@ pub fn problem(seed: u64, index: u64) -> Problem {
     } else {
         span(rng, longest)
     };
-    let divisors: Vec<usize> = (1..=heads).filter(|x| heads % x == 0).collect();
+    let divisors: Vec<usize> = (1..=heads).filter(|x| heads.is_multiple_of(*x)).collect();
     let d = width(rng);
     let batch = rng.pick(&[1, 1, 2, 3]);
     Problem {
