@@ -288,6 +288,14 @@ fn data_and_checkpoints_that_are_not_there_exit_with_1_and_are_named() {
         error.starts_with("error: there is no run at runs/none; "),
         "{error}"
     );
+    let sets = ["--set", "train.run_dir=text/0.txt/run"];
+    let output = place.run(&[&["train", "tiny.toml"], &sets[..]].concat());
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(
+        error.starts_with("error: cannot write text/0.txt/run: "),
+        "{error}"
+    );
     fs::create_dir_all(place.path("runs/empty")).unwrap();
     let error = place.bad(1, &["generate", "--run", "runs/empty"]);
     assert!(

@@ -51,7 +51,7 @@ impl fmt::Display for Estimate {
         )?;
         write!(
             f,
-            "attention FLOPs    {} a token, forward",
+            "attention          {} visited FLOPs a token forward, 2.5 times that backward",
             si(self.attention_flops)
         )
     }

@@ -2,14 +2,13 @@
 
 use crate::metrics::{BITS_PER_BYTE, GRAD_NORM, LEARNING_RATE, LOSS, SPEED};
 use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
-use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
+use burn::train::metric::{MetricDefinition, MetricId, MetricName, NumericEntry};
 use burn::train::renderer::{
     EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
     MetricsRendererTraining,
 };
 use std::collections::HashMap;
 use std::io::Write;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Writes one line a period, and one for each evaluation:
@@ -22,7 +21,7 @@ pub struct Lines<W> {
     out: W,
     steps: usize,
     period: Duration,
-    names: HashMap<MetricId, Arc<String>>,
+    names: HashMap<MetricId, MetricName>,
     train: Means,
     valid: Means,
     in_valid: bool,
@@ -30,17 +29,15 @@ pub struct Lines<W> {
     step: usize,
     before: usize,
     started: Option<Instant>,
-    /// Steps done and the time when the clock for "left" started.
-    since: usize,
     printed: Option<Instant>,
 }
 
 /// Weighted means and last values since they were last shown.
 #[derive(Default)]
-struct Means(HashMap<Arc<String>, (f64, f64, f64)>);
+struct Means(HashMap<String, (f64, f64, f64)>);
 
 impl Means {
-    fn add(&mut self, name: Arc<String>, entry: &NumericEntry) {
+    fn add(&mut self, name: &str, entry: &NumericEntry) {
         let (value, weight) = match entry {
             NumericEntry::Aggregated {
                 aggregated_value,
@@ -50,19 +47,19 @@ impl Means {
             // The mean of what was added already.
             NumericEntry::Final(_) => return,
         };
-        let (sum, weights, last) = self.0.entry(name).or_default();
+        let (sum, weights, last) = self.0.entry(name.into()).or_default();
         *sum += value * weight;
         *weights += weight;
         *last = value;
     }
 
     fn mean(&self, name: &str) -> f64 {
-        let found = self.0.get(&name.to_string());
+        let found = self.0.get(name);
         found.map_or(f64::NAN, |(sum, weights, _)| sum / weights)
     }
 
     fn last(&self, name: &str) -> f64 {
-        let found = self.0.get(&name.to_string());
+        let found = self.0.get(name);
         found.map_or(f64::NAN, |(_, _, last)| *last)
     }
 
@@ -106,7 +103,6 @@ impl<W: Write> Lines<W> {
             step: 0,
             before: 0,
             started: None,
-            since: 0,
             printed: None,
         }
     }
@@ -125,14 +121,9 @@ impl<W: Write> Lines<W> {
     fn train_line(&mut self) {
         let now = Instant::now();
         self.printed = Some(now);
-        let done = self.step.saturating_sub(self.since);
-        let left = match (self.started, done) {
-            (Some(started), 1..) => {
-                let pace = (now - started).as_secs_f64() / done as f64;
-                duration(pace * (self.steps - self.step.min(self.steps)) as f64)
-            }
-            _ => "?".into(),
-        };
+        let spent = self.started.map_or(0.0, |at| (now - at).as_secs_f64());
+        let steps_left = self.steps.saturating_sub(self.step);
+        let left = duration(spent / self.step as f64 * steps_left as f64);
         let means = std::mem::take(&mut self.train);
         self.line(&format!(
             "{}  {:.0} tok/s  lr {:.2e}  grad {:.2}  left {left}",
@@ -152,7 +143,7 @@ impl<W: Write> Lines<W> {
             } else {
                 &mut self.train
             };
-            means.add(name.clone(), &value);
+            means.add(name, &value);
         }
     }
 }

@@ -50,7 +50,7 @@ impl SupervisedLearningStrategy<Trainee> for Steps {
         let mut fit = Fit {
             strategy: self,
             optimizer: optimizer(&self.config.config.train, &model),
-            model,
+            model: Some(model),
             events: components.event_processor,
             interrupter: components.interrupter,
             step: 0,
@@ -59,13 +59,14 @@ impl SupervisedLearningStrategy<Trainee> for Steps {
         };
         let outcome = fit.run(&*train, &*valid);
         *self.outcome.lock().expect("the loop did not panic") = Some(outcome);
-        (fit.model, fit.events)
+        (fit.model.expect(BETWEEN_STEPS), fit.events)
     }
 }
 
 struct Fit<'a> {
     strategy: &'a Steps,
-    model: Trainee,
+    /// Taken by the optimiser while it makes the next one, so that only one exists.
+    model: Option<Trainee>,
     optimizer: ModuleOptimizer,
     events: SupervisedTrainingEventProcessor<Trainee>,
     interrupter: Interrupter,
@@ -76,7 +77,13 @@ struct Fit<'a> {
     saved: Option<(usize, PathBuf)>,
 }
 
+const BETWEEN_STEPS: &str = "there is a model between steps";
+
 impl Fit<'_> {
+    fn model(&self) -> &Trainee {
+        self.model.as_ref().expect(BETWEEN_STEPS)
+    }
+
     fn run(
         &mut self,
         train: &dyn DataLoader<Batch>,
@@ -141,7 +148,7 @@ impl Fit<'_> {
             };
             self.cursor = batch.after;
             places.extend(batch.windows.iter().map(|w| w.start));
-            let output = TrainStep::step(&self.model, batch);
+            let output = TrainStep::step(self.model(), batch);
             let tokens = measured.tokens + output.item.tokens;
             measured = Measured {
                 loss: (measured.loss * measured.tokens as f64
@@ -150,10 +157,10 @@ impl Fit<'_> {
                 tokens,
                 ..output.item
             };
-            accumulator.accumulate(&self.model, output.grads);
+            accumulator.accumulate(self.model(), output.grads);
         }
         let scale = 1.0 / settings.accumulate as f64;
-        let (grads, norm) = scale_and_clip(&self.model, accumulator.grads(), scale, settings.clip);
+        let (grads, norm) = scale_and_clip(self.model(), accumulator.grads(), scale, settings.clip);
         self.step += 1;
         if !(measured.loss.is_finite() && norm.is_finite()) {
             let tokens = self.strategy.windows.tokens();
@@ -166,7 +173,8 @@ impl Fit<'_> {
             });
         }
         let lr = learning_rate(settings, self.step);
-        self.model = self.optimizer.step(lr, self.model.clone(), grads);
+        let model = self.model.take().expect(BETWEEN_STEPS);
+        self.model = Some(self.optimizer.step(lr, model, grads));
         Ok(Measured {
             seconds: started.elapsed().as_secs_f64(),
             grad_norm: norm,
@@ -176,7 +184,7 @@ impl Fit<'_> {
     }
 
     fn validate(&mut self, valid: &dyn DataLoader<Batch>, period: usize) {
-        let model = self.model.valid();
+        let model = self.model().valid();
         self.valid_event(LearnerEvent::StartSplit {
             epoch_number: period,
             total_items: valid.num_items(),
@@ -200,7 +208,7 @@ impl Fit<'_> {
     fn save(&mut self) -> Result<PathBuf, TrainError> {
         let config = &self.strategy.config;
         let run = PathBuf::from(&config.config.train.run_dir);
-        let lm = &self.model.lm;
+        let lm = &self.model().lm;
         let folder = checkpoint::save(&run, config, lm, &self.optimizer, self.step, self.cursor)?;
         self.saved = Some((self.step, folder.clone()));
         Ok(folder)
