@@ -171,6 +171,23 @@ fn a_row_that_sees_nothing_is_zero_with_zero_gradients() {
 }
 
 #[test]
+fn what_a_row_that_sees_nothing_holds_does_not_matter_to_the_kernels() {
+    // Rows 0 and 1 see hidden keys only, and each head covers every other row.
+    let mut problem = Problem::new(Dilated::new(2, &[(2, 2)], false), 4, 3);
+    problem.hidden = Some(vec![true, true, false, false]);
+    let mut x = inputs(&problem, 0);
+    let lse = oracle::attention(&problem, &x).values.lse;
+    for (row, lse) in lse.iter().enumerate() {
+        if *lse == f64::NEG_INFINITY {
+            x.q[row * 3..][..3].fill(f64::NAN);
+        }
+    }
+    let want = oracle::attention(&problem, &x);
+    let errors = errors(&kernels(&problem, &x), &want);
+    assert!(errors.worst().1 < 1e-5, "{errors:?}");
+}
+
+#[test]
 fn partial_results_merge_to_the_whole_with_their_gradients() {
     let whole = |p: &mut Problem| {
         p.detached = false;

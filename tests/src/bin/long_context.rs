@@ -15,16 +15,15 @@ const HEADS: usize = 4;
 const WIDTH: usize = 64;
 /// Segment lengths and dilation rates of LongNet's pretraining runs.
 const BRANCHES: [(usize, usize); 5] = [(2048, 1), (4096, 2), (8192, 4), (16384, 6), (32768, 12)];
+/// What forward and backward at 262,144 positions may hold.
+const MOST_MEMORY: u64 = 4 << 30;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
         [] => all(),
         [n, pass] if ["forward", "backward"].contains(&pass.as_str()) => match n.parse() {
-            Ok(n) => {
-                measure(n, pass == "backward");
-                ExitCode::SUCCESS
-            }
+            Ok(n) => measure(n, pass == "backward"),
             Err(error) => {
                 eprintln!("{n}: {error}");
                 ExitCode::FAILURE
@@ -57,7 +56,8 @@ fn all() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn measure(n: usize, backward: bool) {
+/// Fails if a backward pass takes more than [`MOST_MEMORY`].
+fn measure(n: usize, backward: bool) -> ExitCode {
     let pattern = DilatedPattern::new(HEADS, BRANCHES)
         .causal(true)
         .build()
@@ -80,11 +80,12 @@ fn measure(n: usize, backward: bool) {
             bytes_per_element: 4,
         });
     let flops = cost.forward_flops + if backward { cost.backward_flops } else { 0 };
-    let peak = peak_resident_bytes().map_or("unknown".to_owned(), |bytes| {
+    let peak = peak_resident_bytes();
+    let mib = peak.map_or("unknown".to_owned(), |bytes| {
         format!("{:.0} MiB", bytes as f64 / (1 << 20) as f64)
     });
     println!(
-        "n {n}, {}: {best:.2} s, {:.2} us a token, {:.1} visited GFLOP/s, peak resident memory {peak}",
+        "n {n}, {}: {best:.2} s, {:.2} us a token, {:.1} visited GFLOP/s, peak resident memory {mib}",
         if backward {
             "forward and backward"
         } else {
@@ -93,6 +94,11 @@ fn measure(n: usize, backward: bool) {
         best / n as f64 * 1e6,
         flops as f64 / best / 1e9,
     );
+    if backward && peak.is_some_and(|bytes| bytes > MOST_MEMORY) {
+        eprintln!("more than {} MiB", MOST_MEMORY >> 20);
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
 }
 
 fn random(n: usize, device: &Device) -> Tensor<4> {
