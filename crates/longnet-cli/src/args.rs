@@ -35,7 +35,7 @@ pub enum Command {
     /// Measure a trained model on its validation text, or on other text.
     ///
     ///     longnet eval --run runs/quickstart
-    ///     longnet eval --run runs/quickstart --set data.context=16384
+    ///     longnet eval --run runs/quickstart --set data.context=512
     #[command(verbatim_doc_comment)]
     Eval(EvalArgs),
     /// Continue a prompt with a trained model.
