@@ -4,18 +4,33 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use longnet_train::progress::Progress;
 use std::path::PathBuf;
 
-/// Train, evaluate and run LongNet language models.
-///
-/// A first run, on the text of this repository, takes about three minutes on two cores:
-///
-///     longnet train configs/quickstart.toml
-///     longnet generate --run runs/quickstart --prompt "//! "
-///
-/// configs/quickstart.toml explains every field of a config.
-///
-/// Exit codes: 0 done, 1 failed, 2 the command line or the config is wrong.
+const FIRST_STEPS: &str = "\
+A first run, on the text of this repository, takes about three minutes on two cores:
+
+    longnet train configs/quickstart.toml
+    longnet generate --run runs/quickstart --prompt '//! '
+
+configs/quickstart.toml explains every field of a config.
+
+Exit codes: 0 done, 1 failed, 2 the command line or the config is wrong.";
+
+const TRAIN_EXAMPLES: &str = "\
+Examples:
+    longnet train configs/quickstart.toml --set train.steps=1000
+    longnet train configs/small.toml --set data.paths='[\"book.txt\", \"src\"]'";
+
+const EVAL_EXAMPLES: &str = "\
+Examples:
+    longnet eval --run runs/quickstart
+    longnet eval --run runs/quickstart --set data.context=512    (what less context costs)";
+
+const GENERATE_EXAMPLES: &str = "\
+Example:
+    longnet generate --run runs/quickstart --prompt 'pub fn ' --tokens 500 --temperature 0.7";
+
+/// Train, evaluate and run LongNet language models
 #[derive(Debug, Parser)]
-#[command(name = "longnet", version, verbatim_doc_comment)]
+#[command(name = "longnet", version, after_help = FIRST_STEPS)]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,
@@ -23,27 +38,19 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Train a model as a config says, evaluate it, and show a sample.
+    /// Train a model as a config says, evaluate it, and show a sample
     ///
     /// Checkpoints and log.jsonl go to train.run_dir (runs/NAME for configs/NAME.toml). An earlier run
     /// there is kept: it is renamed to NAME.1, NAME.2, ...
-    ///
-    ///     longnet train configs/quickstart.toml --set train.steps=1000
-    ///     longnet train configs/small.toml --set data.paths='["book.txt", "src"]'
-    #[command(verbatim_doc_comment)]
+    #[command(after_help = TRAIN_EXAMPLES)]
     Train(TrainArgs),
-    /// Measure a trained model on its validation text, or on other text.
-    ///
-    ///     longnet eval --run runs/quickstart
-    ///     longnet eval --run runs/quickstart --set data.context=16384
-    #[command(verbatim_doc_comment)]
+    /// Measure a trained model on its validation text, or on other text
+    #[command(after_help = EVAL_EXAMPLES)]
     Eval(EvalArgs),
-    /// Continue a prompt with a trained model.
-    ///
-    ///     longnet generate --run runs/quickstart --prompt "pub fn " --tokens 500 --temperature 0.7
-    #[command(verbatim_doc_comment)]
+    /// Continue a prompt with a trained model
+    #[command(after_help = GENERATE_EXAMPLES)]
     Generate(GenerateArgs),
-    /// Look at a config without running it.
+    /// Look at a config without running it
     #[command(subcommand)]
     Config(ConfigCommand),
 }

@@ -75,7 +75,7 @@ fn next(config: &Path, run: &Path, steps: usize) -> String {
     format!(
         "\nNext:\n\
          \x20   longnet generate --run {run} --prompt \"pub fn \" --tokens 500\n\
-         \x20   longnet eval --run {run} --set data.context=16384\n\
+         \x20   longnet eval --run {run} --set data.context=512      (what less context costs)\n\
          \x20   longnet train {config} --set train.steps={} --set train.run_dir=runs/longer\n\
          \x20   longnet train {config} --set data.paths=/path/to/text --set data.extensions=[]\n\
          (longnet is cargo run --release -p longnet-cli --, until it is installed)\n",
