@@ -4,8 +4,9 @@
 //! runs one: a factor of these goldens, not of the op.
 
 use crate::check::{Check, Tolerance, Want, inputs};
+use crate::dilated::Dilated;
 use crate::goldens::{Goldens, folder};
-use crate::problem::{Dilated, Problem};
+use crate::problem::Problem;
 use serde_json::Value;
 use std::path::PathBuf;
 

@@ -1,6 +1,7 @@
 //! Seeded random problems: small ones, with everything that can go wrong in them.
 
-use crate::problem::{Dilated, Inputs, Problem};
+use crate::dilated::Dilated;
+use crate::problem::{Inputs, Problem};
 use crate::rng::Rng;
 use longnet_pattern::Span;
 

@@ -2,10 +2,12 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`dilated`] | the pattern by its definition |
 //! | [`problem`] | an attention problem, its inputs and outputs on the host |
 //! | [`oracle`] | the dense f64 reference |
 //! | [`generate`] | seeded random problems |
 //! | [`run`] | the op on a problem, through Burn |
+//! | [`implementations`] | kernels and fallback, as functions |
 //! | [`compare`] | errors against the oracle |
 //! | [`goldens`] | reading reference results of other projects |
 //! | [`weights`] | gradients of modules by other names |
@@ -13,9 +15,11 @@
 
 pub mod check;
 pub mod compare;
+pub mod dilated;
 pub mod dilated_attention_pytorch;
 pub mod generate;
 pub mod goldens;
+pub mod implementations;
 pub mod oracle;
 pub mod problem;
 pub mod report;

@@ -1,11 +1,13 @@
 //! The op's goldens of torchscale: `torchscale/core.json`.
 //!
-//! torchscale is `ByGroup`, `Detached`, and when not causal `ZeroKeys`. Of a misaligned case (see
-//! SEMANTICS) the tensors marked `alt_clean` take the place of the official ones.
+//! torchscale is `ByGroup`, `Detached`, and when not causal `ZeroKeys`. Where a branch has several
+//! segments and its rate does not divide them, torchscale writes results to the wrong rows: of these
+//! cases, flagged misaligned, the tensors `alt_clean.*` take the place of the official ones.
 
 use crate::check::{Check, Tolerance, Want, inputs};
+use crate::dilated::Dilated;
 use crate::goldens::Goldens;
-use crate::problem::{Dilated, Problem};
+use crate::problem::Problem;
 use longnet_pattern::Span;
 use serde_json::Value;
 

@@ -2,7 +2,8 @@
 
 use longnet_pattern::Span;
 use longnet_tests::compare::relative_rms;
-use longnet_tests::problem::{Dilated, Inputs, Problem};
+use longnet_tests::dilated::Dilated;
+use longnet_tests::problem::{Inputs, Problem};
 use longnet_tests::rng::Rng;
 use longnet_tests::{check::Check, check::Tolerance, generate, goldens, oracle};
 use longnet_tests::{dilated_attention_pytorch, torchscale};
