@@ -22,7 +22,8 @@ pub struct AttentionOptions {
     pub span: Option<Span>,
 }
 
-/// Which document each position belongs to. Ids are compared as 32-bit integers.
+/// Which document each position belongs to. Ids are compared as 32-bit integers: larger ones are cut to
+/// their low 32 bits, and `i32::MIN` is in no document.
 #[derive(Clone, Debug)]
 pub struct Documents {
     /// Ids of the queries' documents, `[batch, n_q]`.
@@ -43,6 +44,9 @@ impl Documents {
 
 /// Exact attention over the pairs of `pattern`: one softmax over all keys that a row sees, a key seen
 /// `m` times counted `m` times. A row that sees nothing is zero.
+///
+/// Keys that `mask_pad` hides may hold anything, NaN too. A key that only some rows may not see (a later
+/// position, another document) must be finite, as in any blocked implementation.
 ///
 /// # Shapes
 ///

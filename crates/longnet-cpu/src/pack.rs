@@ -51,7 +51,8 @@ pub fn consecutive(rows: &Range<usize>) -> Progression {
     }
 }
 
-/// Writes rows of scratch memory, `ld` apart, to a contiguous result, each times its factor.
+/// Writes rows of scratch memory, `ld` apart, to a contiguous result, each times its factor. A factor
+/// of 0 gives zeros, whatever the row holds.
 pub fn scatter<E: Element>(
     dst: &mut [E],
     width: usize,
@@ -68,6 +69,10 @@ pub fn scatter<E: Element>(
         .enumerate()
     {
         let factor = factor(r);
+        if factor == E::Acc::ZERO {
+            to.fill(E::round(E::Acc::ZERO));
+            continue;
+        }
         for (to, &x) in to.iter_mut().zip(from) {
             *to = E::round(x * factor);
         }

@@ -81,7 +81,8 @@ impl Schedule {
         let queries = batch * heads * n_q;
         let keys = batch * kv_heads * n_k;
         let inputs = (queries * d + keys * (d + d_v)) * bytes;
-        let (out, lse) = (queries * d_v * bytes, queries * 4);
+        // lse is f32, f64 beside f64.
+        let (out, lse) = (queries * d_v * bytes, queries * bytes.max(4));
         Cost {
             pairs,
             forward_flops: 2 * pairs * (d + d_v),

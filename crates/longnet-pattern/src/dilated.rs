@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// Lengths and rates up to this keep every position computation inside 64 bits.
-const LARGEST: usize = 1 << 48;
+pub(crate) const LARGEST: usize = 1 << 48;
 
 /// One segment length with its dilation rate (`w` and `r` of the paper).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -41,6 +41,18 @@ pub enum PatternError {
         /// The value given.
         value: usize,
     },
+    /// Positions past 2^48.
+    #[error(
+        "{side} at positions from {start}, {len} of them, reach past 2^48; positions count tokens from 0"
+    )]
+    Positions {
+        /// "queries" or "keys".
+        side: &'static str,
+        /// The first position.
+        start: usize,
+        /// How many there are.
+        len: usize,
+    },
     /// `ZeroKeys` is defined for self-attention over one whole sequence only.
     #[error(
         "tail = ZeroKeys needs queries and keys of one whole sequence, but queries are {q_start}..{q_end} and keys {k_start}..{k_end}; use tail = Masked"

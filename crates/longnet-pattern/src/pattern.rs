@@ -55,7 +55,8 @@ impl Pattern {
     ///
     /// # Errors
     ///
-    /// [`Tail::ZeroKeys`](crate::Tail::ZeroKeys) over anything but one whole sequence.
+    /// [`Tail::ZeroKeys`](crate::Tail::ZeroKeys) over anything but one whole sequence; positions past
+    /// 2^48.
     pub fn schedule(&self, span: Span) -> Result<Schedule, PatternError> {
         Schedule::new(self, span)
     }

@@ -1,5 +1,6 @@
 //! A pattern over a query range and a key range, in the form that kernels walk.
 
+use crate::dilated::LARGEST;
 use crate::{Branch, Pattern, PatternError, Progression, Run, Tail};
 use std::ops::Range;
 use std::sync::Arc;
@@ -83,6 +84,14 @@ struct Residues {
 
 impl Schedule {
     pub(crate) fn new(pattern: &Pattern, span: Span) -> Result<Self, PatternError> {
+        for (side, start, len) in [
+            ("queries", span.q_start, span.n_q),
+            ("keys", span.k_start, span.n_k),
+        ] {
+            if start.checked_add(len).is_none_or(|end| end > LARGEST) {
+                return Err(PatternError::Positions { side, start, len });
+            }
+        }
         let Pattern::Dilated(dilated) = pattern;
         let tail = dilated.tail;
         if tail == Tail::ZeroKeys && (span.q_start, span.k_start, span.n_q) != (0, 0, span.n_k) {

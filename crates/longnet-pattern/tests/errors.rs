@@ -45,6 +45,21 @@ fn zero_keys_need_one_whole_sequence() {
 }
 
 #[test]
+fn positions_past_the_limit_are_an_error() {
+    let pattern = DilatedPattern::new(2, [(8, 2)]).build().unwrap();
+    let span = Span {
+        q_start: usize::MAX - 1,
+        n_q: 4,
+        ..Span::full(8)
+    };
+    let error = pattern.schedule(span).unwrap_err().to_string();
+    assert!(
+        error.starts_with("queries at positions from 18446744073709551614, 4 of them"),
+        "{error}"
+    );
+}
+
+#[test]
 fn warnings_name_heads_that_see_nothing_and_branches_without_heads() {
     let blind = DilatedPattern::new(4, [(2, 4)]).build().unwrap();
     let text = blind.warnings(10).join("\n");

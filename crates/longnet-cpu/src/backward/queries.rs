@@ -128,7 +128,13 @@ impl<R: Real> Scratch<R> {
             }
         }
         let scale = R::from_f64(cx.problem.scale);
-        scatter(dq, cx.d, &self.dq, cx.d_pad, |_| scale);
+        scatter(dq, cx.d, &self.dq, cx.d_pad, |i| {
+            if g.is_blind(g.row(at, rows.start + i)) {
+                R::ZERO
+            } else {
+                scale
+            }
+        });
     }
 
     /// The branch's own `D` of row `i` of the item; moves dq from the exact one to it.
@@ -141,8 +147,11 @@ impl<R: Real> Scratch<R> {
         row: usize,
     ) -> R {
         let cx = &g.cx;
-        let zeros = cx.schedule().zero_keys(branch, at[1], row) as f64;
-        let zeros = R::from_f64(zeros) * (R::ZERO - self.lse[i]).exp2::<false>();
+        // With zero keys lse is at least 0; without them the power may overflow.
+        let zeros = match cx.schedule().zero_keys(branch, at[1], row) {
+            0 => R::ZERO,
+            zeros => R::from_f64(zeros as f64) * (R::ZERO - self.lse[i]).exp2::<false>(),
+        };
         let weight = self.branch.p[i] + zeros;
         if weight == R::ZERO {
             return R::ZERO;

@@ -109,6 +109,11 @@ impl<B: Backend> Branch<B> {
         let group = heads / inputs.kv_heads;
 
         let (q_index, q_slots) = slots(&runs, count, rows, heads, span.n_q, |run| run.q, |h| h);
+        let most = q_index.len().max(heads * span.n_q.max(span.n_k));
+        assert!(
+            i32::try_from(most).is_ok(),
+            "the fallback addresses rows with 32 bits, and branch {branch} has {most}; use the backend flex, or a smaller batch of heads or tokens"
+        );
         let (k_index, k_slots) = slots(
             &runs,
             count,
@@ -211,7 +216,10 @@ impl<B: Backend> Branch<B> {
     ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
         let tile = |t: &FloatTensor<B>| self.tile(t.clone(), &self.q_rows, 2);
         let (q, k, v) = self.gather(inputs);
-        let (dout, lse) = (tile(dout), tile(lse));
+        // As for dead keys: rows that see nothing may hold anything.
+        let dead_rows = B::bool_all_dim(self.masked.clone(), 4);
+        let q = fill::<B>(q, dead_rows.clone(), 0.0);
+        let (dout, lse) = (fill::<B>(tile(dout), dead_rows, 0.0), tile(lse));
         let scores = self.scores(inputs, q.clone(), k.clone());
         let weights = B::float_exp(B::float_sub(scores, lse.clone()));
         let weights = fill::<B>(weights, self.masked.clone(), 0.0);
@@ -221,7 +229,9 @@ impl<B: Backend> Branch<B> {
             None => {
                 // D = <dout, out of this branch> - dlse
                 let sum = B::float_sum_dim(weights.clone(), 4);
-                let zeros = B::float_mul(B::float_exp(B::float_neg(lse)), self.zero_keys.clone());
+                // With zero keys lse is at least 0; without them the power may overflow.
+                let zeros = B::float_exp(B::float_neg(B::float_clamp_min(lse, 0.0.into())));
+                let zeros = B::float_mul(zeros, self.zero_keys.clone());
                 let sum = B::float_clamp_min(B::float_add(sum, zeros), f32::MIN_POSITIVE.into());
                 let own = B::float_div(column::<B>(weights.clone(), dweights.clone()), sum);
                 B::float_sub(own, tile(dlse))
