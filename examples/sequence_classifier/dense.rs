@@ -31,7 +31,7 @@ impl Classifier {
         let x = self.embedding.forward(symbols);
         let attended = self.attention.forward(MhaInput::self_attn(x.clone()));
         let x = self.norm.forward(x + attended.context);
-        let x = gelu(self.hidden.forward(x));
-        self.head.forward(x.max_dim(1).squeeze_dim::<2>(1))
+        let found = x.max_dim(1).squeeze_dim::<2>(1);
+        self.head.forward(gelu(self.hidden.forward(found)))
     }
 }

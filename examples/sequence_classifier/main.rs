@@ -28,7 +28,7 @@ const STEPS: usize = 200;
 
 fn main() -> ExitCode {
     let device = Device::flex().autodiff();
-    let branches = [(16, 1), (64, 1)].map(Branch::from).to_vec();
+    let branches = [(16, 1), (64, 4)].map(Branch::from).to_vec();
     let dense = MultiHeadAttentionConfig::new(64, 4).with_dropout(0.0);
     let dilated = MultiHeadDilatedAttentionConfig::new(64, 4)
         .with_branches(branches)

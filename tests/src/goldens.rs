@@ -5,11 +5,13 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The folder with the goldens: `LONGNET_GOLDENS`, or the one of this crate.
+/// The folder with the goldens: `LONGNET_GOLDENS`, or the one of this crate. A relative one is meant from
+/// the workspace's root, where tests are started, though cargo runs them in the folder of this crate.
 pub fn folder() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     match std::env::var_os("LONGNET_GOLDENS") {
-        Some(folder) => folder.into(),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens"),
+        Some(folder) => here.join("..").join(folder),
+        None => here.join("goldens"),
     }
 }
 
