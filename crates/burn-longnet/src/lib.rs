@@ -34,3 +34,8 @@ mod vjp;
 pub use error::ConfigError;
 pub use longnet_pattern as pattern;
 pub use recompute::recompute;
+
+/// The README's examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
