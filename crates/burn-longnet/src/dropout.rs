@@ -13,10 +13,18 @@ pub(crate) fn draw_seed(device: &Device) -> u64 {
         .fold(0, |seed, word| seed << 24 ^ word as u64)
 }
 
-/// The seed of one of several places that draw from the same seed.
+/// The seed of one of several places that draw from the same seed. Places may have places of their
+/// own: a sum of place numbers would give many of them one seed.
 pub(crate) fn derive_seed(seed: u64, place: u64) -> u64 {
-    // Weyl steps keep the places apart; the generator mixes what it is given.
-    seed.wrapping_add(place.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    split_mix(split_mix(seed, 0), place)
+}
+
+/// Number `at` of the stream of `seed`: SplitMix64 (Steele et al., 2014).
+pub(crate) fn split_mix(seed: u64, at: u64) -> u64 {
+    let mut x = seed.wrapping_add(at.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ x >> 31
 }
 
 /// `x` with each element dropped with probability `p` and the others scaled by `1 / (1 - p)`, or
@@ -69,5 +77,17 @@ mod tests {
         let drawn = [draw_seed(&device), draw_seed(&device)];
         assert_ne!(drawn[0], drawn[1]);
         assert_ne!(derive_seed(drawn[0], 0), derive_seed(drawn[0], 1));
+    }
+
+    #[test]
+    fn no_two_places_of_a_deep_model_share_a_seed() {
+        let mut all = std::collections::HashSet::new();
+        for layer in 0..200 {
+            let own = derive_seed(7, layer);
+            assert!(all.insert(own));
+            for place in 0..8 {
+                assert!(all.insert(derive_seed(own, place)), "{layer} {place}");
+            }
+        }
     }
 }

@@ -66,7 +66,7 @@ impl LayerNorm {
         let step = Step {
             x: x.inner(),
             gamma: gamma.inner(),
-            has_beta: beta.is_some(),
+            beta: beta.as_ref().map(|beta| beta.dtype().into()),
             epsilon: self.epsilon,
         };
         let y = step.forward(beta.map(Tensor::inner));
@@ -78,7 +78,8 @@ impl LayerNorm {
 struct Step<const D: usize> {
     x: Tensor<D>,
     gamma: Tensor<1>,
-    has_beta: bool,
+    /// The dtype of beta, if there is one.
+    beta: Option<FloatDType>,
     epsilon: f64,
 }
 
@@ -117,18 +118,19 @@ impl<const D: usize> Step<D> {
         let normal = centred * inverse.clone();
 
         let dgamma = (dy.clone() * normal.clone()).sum_dim(0).squeeze_dim::<1>(0);
+        let dgamma = dgamma.cast(FloatDType::from(self.gamma.dtype()));
         let dbeta = self
-            .has_beta
-            .then(|| dy.clone().sum_dim(0).squeeze_dim::<1>(0));
+            .beta
+            .map(|dtype| dy.clone().sum_dim(0).squeeze_dim::<1>(0).cast(dtype));
         let g = dy * self.gamma.cast(wide).unsqueeze();
         let along = (g.clone() * normal.clone()).mean_dim(1);
         let dx = (g.clone() - g.mean_dim(1) - normal * along) * inverse;
 
         let mut all = vec![
             Some(dx.reshape(shape).cast(narrow).into_dispatch()),
-            Some(dgamma.cast(narrow).into_dispatch()),
+            Some(dgamma.into_dispatch()),
         ];
-        all.extend(dbeta.map(|dbeta| Some(dbeta.cast(narrow).into_dispatch())));
+        all.extend(dbeta.map(|dbeta| Some(dbeta.into_dispatch())));
         all
     }
 }
@@ -165,6 +167,21 @@ mod tests {
             if let (Some(ours), Some(burn)) = (&ours.beta, &burn.beta) {
                 close(ours.grad(&a).unwrap(), burn.grad(&b).unwrap());
             }
+        }
+    }
+
+    #[test]
+    fn each_gradient_has_the_dtype_of_its_tensor() {
+        let device = Device::default().autodiff();
+        let norm = LayerNormConfig::new(6).init(&device);
+        let x = Tensor::<2>::random([3, 6], Distribution::Default, &device)
+            .cast(DType::BF16)
+            .detach()
+            .require_grad();
+        let gradients = norm.forward(x.clone()).sum().backward();
+        assert_eq!(x.grad(&gradients).unwrap().dtype(), DType::BF16);
+        for param in [&norm.gamma, norm.beta.as_ref().unwrap()] {
+            assert_eq!(param.grad(&gradients).unwrap().dtype(), DType::F32);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Drawing a token from logits.
 
+use crate::dropout::split_mix;
+
 /// How [`LongNetLM::generate`](super::LongNetLM::generate) chooses tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
@@ -68,12 +70,9 @@ impl Sampling {
     }
 }
 
-/// Number `step` of a stream of uniform numbers in `0..1`: SplitMix64.
+/// Number `step` of a stream of uniform numbers in `0..1`.
 fn uniform(seed: u64, step: u64) -> f64 {
-    let mut x = seed.wrapping_add(step.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (x ^ x >> 31) as f64 / 2f64.powi(64)
+    (split_mix(seed, step) >> 11) as f64 / 2f64.powi(53)
 }
 
 #[cfg(test)]
