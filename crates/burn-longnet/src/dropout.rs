@@ -2,9 +2,70 @@
 
 use crate::pattern::Dropout;
 use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData};
+use std::cell::Cell;
+
+/// Whether a call drops, and by which seed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DropoutSeed {
+    /// On under autodiff, with a seed from the device's generator.
+    #[default]
+    Draw,
+    /// On, with this seed.
+    Given(u64),
+    /// Off.
+    Off,
+}
+
+impl From<u64> for DropoutSeed {
+    fn from(seed: u64) -> Self {
+        Self::Given(seed)
+    }
+}
+
+impl From<Option<u64>> for DropoutSeed {
+    /// `None` is [`Draw`](Self::Draw).
+    fn from(seed: Option<u64>) -> Self {
+        seed.map_or(Self::Draw, Self::Given)
+    }
+}
+
+impl DropoutSeed {
+    /// The seed of a call on `device`, or `None` where dropout is off.
+    pub(crate) fn resolve(self, device: &Device) -> Option<u64> {
+        match self {
+            Self::Draw => device.is_autodiff().then(|| draw_seed(device)),
+            Self::Given(seed) => Some(seed),
+            Self::Off => None,
+        }
+    }
+}
+
+thread_local! {
+    static MAY_DRAW: Cell<bool> = const { Cell::new(true) };
+}
+
+/// What `f` returns, which runs twice and so may draw no seed.
+pub(crate) fn without_drawing<T>(f: impl FnOnce() -> T) -> T {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            MAY_DRAW.set(self.0);
+        }
+    }
+    let _restore = Restore(MAY_DRAW.replace(false));
+    f()
+}
 
 /// A seed from the device's own generator, which [`Device::seed`] sets.
-pub(crate) fn draw_seed(device: &Device) -> u64 {
+///
+/// # Panics
+///
+/// In [`without_drawing`].
+fn draw_seed(device: &Device) -> u64 {
+    assert!(
+        MAY_DRAW.get(),
+        "dropout without a seed in a recomputed function would drop something else in the backward pass; give the input a seed, or DropoutSeed::Off"
+    );
     let range = Distribution::Uniform(0.0, (1u32 << 24) as f64);
     let drawn = Tensor::<1, Int>::random([3], range, &device.clone().inner());
     let words = drawn.into_data();

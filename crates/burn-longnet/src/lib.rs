@@ -31,6 +31,7 @@ pub mod prelude;
 mod recompute;
 mod vjp;
 
+pub use dropout::DropoutSeed;
 pub use error::ConfigError;
 pub use longnet_pattern as pattern;
 pub use recompute::recompute;

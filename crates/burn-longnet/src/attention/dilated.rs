@@ -1,6 +1,6 @@
 //! Dilated attention without projections.
 
-use crate::dropout::draw_seed;
+use crate::dropout::DropoutSeed;
 use crate::error::{ConfigError, check_dropout};
 use crate::functional::{AttentionOptions, Documents, sparse_attention};
 use crate::pattern::{
@@ -131,7 +131,7 @@ pub struct AttentionInput {
     mask_pad: Option<Tensor<2, Bool>>,
     documents: Option<Documents>,
     span: Option<Span>,
-    seed: Option<u64>,
+    seed: DropoutSeed,
 }
 
 impl AttentionInput {
@@ -145,7 +145,7 @@ impl AttentionInput {
             mask_pad: None,
             documents: None,
             span: None,
-            seed: None,
+            seed: DropoutSeed::Draw,
         }
     }
 
@@ -167,9 +167,9 @@ impl AttentionInput {
         self
     }
 
-    /// Drops attention weights by this seed. Without it dropout is on under autodiff, with a seed
-    /// from the device's generator.
-    pub fn seed(mut self, seed: impl Into<Option<u64>>) -> Self {
+    /// Drops attention weights by this seed, or not at all. Without it dropout is on under autodiff,
+    /// with a seed from the device's generator.
+    pub fn seed(mut self, seed: impl Into<DropoutSeed>) -> Self {
         self.seed = seed.into();
         self
     }
@@ -192,15 +192,12 @@ impl DilatedAttention {
     ///
     /// # Panics
     ///
-    /// As [`sparse_attention`](crate::functional::sparse_attention).
+    /// As [`sparse_attention`](crate::functional::sparse_attention), and if dropout would draw a seed
+    /// inside [`recompute`](crate::recompute).
     pub fn forward(&self, input: AttentionInput) -> Tensor<4> {
         let device = input.query.device();
         let dropout = (self.dropout > 0.0)
-            .then(|| {
-                input
-                    .seed
-                    .or_else(|| device.is_autodiff().then(|| draw_seed(&device)))
-            })
+            .then(|| input.seed.resolve(&device))
             .flatten()
             .map(|seed| Dropout {
                 p: self.dropout,

@@ -5,7 +5,7 @@ use super::init::norm;
 use crate::attention::{
     InnerNorm, MhaInput, MultiHeadDilatedAttention, MultiHeadDilatedAttentionConfig,
 };
-use crate::dropout::{derive_seed, dropout};
+use crate::dropout::{DropoutSeed, derive_seed, dropout};
 use crate::functional::Documents;
 use crate::norm::LayerNorm;
 use crate::pattern::Span;
@@ -111,7 +111,7 @@ pub struct LayerContext {
     pub documents: Option<Documents>,
     /// Where the sequence sits. Default: from position 0
     pub span: Option<Span>,
-    /// Dropout is on where there is a seed, and determined by it.
+    /// Dropout is on where there is a seed, and determined by it; without one all of it is off.
     pub seed: Option<u64>,
 }
 
@@ -187,7 +187,7 @@ impl TransformerLayer {
                 .documents(context.documents.clone())
                 .span(context.span)
                 .tables(context.tables.clone())
-                .seed(seed(1));
+                .seed(seed(1).map_or(DropoutSeed::Off, DropoutSeed::Given));
             self.attention.forward(input).context
         });
         self.residual(x, &self.feed_forward_norm, seed(2), |x| {

@@ -1,10 +1,11 @@
 //! Tests of the language model.
 
-use super::{Activation, Residual, Sampling};
+use super::{Activation, LayerContext, Residual, Sampling};
 use super::{LmInput, LongNetLM, LongNetLMConfig, Positions};
+use crate::DropoutSeed;
 use crate::attention::{QkNorm, branches};
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{DType, Device, Gradients, Int, Tensor, Tolerance};
+use burn::tensor::{DType, Device, Distribution, Gradients, Int, Tensor, Tolerance};
 
 fn config() -> LongNetLMConfig {
     LongNetLMConfig::new(13, 16, 3, 4)
@@ -224,4 +225,45 @@ fn a_config_survives_its_text() {
     for name in ["\"xpos\"", "\"sub-ln\"", "\"gelu\"", "\"modulo\""] {
         assert!(text.contains(name), "{text}");
     }
+}
+
+#[test]
+fn a_layer_without_a_seed_drops_nothing_under_autodiff_either() {
+    let device = Device::default().autodiff();
+    let layer = config()
+        .with_dropout(0.5)
+        .with_attention_dropout(0.5)
+        .with_activation_dropout(0.5)
+        .layer()
+        .init(&device);
+    let x = Tensor::<3>::random([1, 20, 16], Distribution::Default, &device);
+    let run = |seed| {
+        let context = LayerContext {
+            seed,
+            ..LayerContext::default()
+        };
+        layer.forward(x.clone(), &context).into_data()
+    };
+    let inner = layer
+        .valid()
+        .forward(x.clone().inner(), &LayerContext::default());
+    assert_eq!(run(None), inner.into_data());
+    assert_ne!(run(Some(1)), run(None));
+}
+
+#[test]
+fn dropout_of_the_model_can_be_turned_off_under_autodiff() {
+    let device = Device::default().autodiff();
+    let model = config()
+        .with_dropout(0.5)
+        .with_attention_dropout(0.5)
+        .init(&device);
+    let (tokens, _) = tokens(&Device::default());
+    let off = model.forward(LmInput::new(tokens.clone()).seed(DropoutSeed::Off));
+    assert_eq!(
+        off.into_data(),
+        model.valid().forward(tokens.clone()).into_data()
+    );
+    let drawn = || model.forward(tokens.clone()).into_data();
+    assert_ne!(drawn(), drawn());
 }
