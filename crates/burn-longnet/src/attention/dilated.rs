@@ -1,7 +1,7 @@
 //! Dilated attention without projections.
 
 use crate::dropout::DropoutSeed;
-use crate::error::{ConfigError, check_dropout};
+use crate::error::{ConfigError, check_dropout, check_finite};
 use crate::functional::{AttentionOptions, Documents, sparse_attention};
 use crate::pattern::{
     Branch, DilatedPattern, Dropout, HeadAssignment, HeadOffset, MixGradient, Pattern, Span, Tail,
@@ -76,6 +76,7 @@ impl DilatedAttentionConfig {
     /// The first field that cannot work.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.pattern()?;
+        check_finite("scale", self.scale.unwrap_or(1.0))?;
         check_dropout("dropout", self.dropout)
     }
 

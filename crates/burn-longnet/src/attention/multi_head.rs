@@ -246,6 +246,15 @@ impl MultiHeadDilatedAttention {
         }
     }
 
+    /// Sizes of the projected queries, keys and values.
+    pub(crate) fn projected_widths(&self) -> [usize; 3] {
+        [
+            self.n_heads * self.d_head,
+            self.n_kv_heads * self.d_head,
+            self.n_kv_heads * self.d_value,
+        ]
+    }
+
     fn project(
         &self,
         query: Tensor<3>,
@@ -253,11 +262,7 @@ impl MultiHeadDilatedAttention {
         value: Tensor<3>,
         is_self: bool,
     ) -> [Tensor<3>; 3] {
-        let widths = [
-            self.n_heads * self.d_head,
-            self.n_kv_heads * self.d_head,
-            self.n_kv_heads * self.d_value,
-        ];
+        let widths = self.projected_widths();
         let ends = [widths[0], widths[0] + widths[1], widths.iter().sum()];
         let part = |i: usize| ends[i] - widths[i]..ends[i];
         match (&self.qkv, &self.query, &self.key, &self.value) {

@@ -166,6 +166,13 @@ fn what_cannot_work_is_an_error_that_names_the_field() {
     );
     let mixed = config().with_fused_qkv(true).with_key_bias(false);
     assert_eq!(field(mixed), "fused_qkv");
+    for broken in [f64::NAN, f64::INFINITY] {
+        assert_eq!(field(config().with_scale(Some(broken))), "scale");
+        assert_eq!(field(config().with_context_scale(broken)), "context_scale");
+        assert_eq!(field(config().with_norm_epsilon(-broken)), "norm_epsilon");
+        let position = AttentionPosition::Rotary { theta: broken };
+        assert_eq!(field(config().with_position(position)), "position.theta");
+    }
     config().with_branches(vec![]).validate().unwrap_err();
 }
 

@@ -1,6 +1,6 @@
 //! Tests of the language model.
 
-use super::{Activation, LayerContext, Residual, Sampling};
+use super::{Activation, LayerContext, Residual, Sampling, TransformerLayerConfig};
 use super::{LmInput, LongNetLM, LongNetLMConfig, Positions};
 use crate::DropoutSeed;
 use crate::attention::{QkNorm, branches};
@@ -204,6 +204,21 @@ fn what_cannot_work_is_an_error_that_names_the_field() {
     assert_eq!(field(LongNetLMConfig::new(13, 16, 3, 3)), "n_heads");
     assert_eq!(field(config().with_head_bias(true)), "head_bias");
     assert_eq!(field(config().with_dropout(-0.1)), "dropout");
+    assert_eq!(
+        field(config().with_attention_dropout(1.5)),
+        "attention_dropout"
+    );
+    assert_eq!(field(LongNetLMConfig::new(13, 16, 0, 4)), "n_layers");
+    for broken in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        assert_eq!(field(config().with_rotary_theta(broken)), "rotary_theta");
+        assert_eq!(
+            field(config().with_xpos_scale_base(broken)),
+            "xpos_scale_base"
+        );
+    }
+    for broken in [-1e-5, f64::NAN] {
+        assert_eq!(field(config().with_norm_epsilon(broken)), "norm_epsilon");
+    }
     let far = config()
         .with_branches(branches([(1 << 20, 1)]))
         .with_max_length(1 << 20);
@@ -266,4 +281,26 @@ fn dropout_of_the_model_can_be_turned_off_under_autodiff() {
     );
     let drawn = || model.forward(tokens.clone()).into_data();
     assert_ne!(drawn(), drawn());
+}
+
+#[test]
+fn a_layer_that_cannot_work_is_an_error_that_names_the_field() {
+    let field = |change: fn(&mut TransformerLayerConfig)| {
+        let mut layer = config().layer();
+        change(&mut layer);
+        match layer.validate() {
+            Err(crate::ConfigError::Value { field, .. }) => field,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(field(|layer| layer.n_layers = 0), "n_layers");
+    assert_eq!(field(|layer| layer.dropout = 1.5), "dropout");
+    assert_eq!(field(|layer| layer.norm_epsilon = f64::NAN), "norm_epsilon");
+    assert_eq!(field(|layer| layer.feed_forward.dropout = 1.5), "dropout");
+    assert_eq!(field(|layer| layer.feed_forward.d_ff = 0), "d_ff");
+    assert_eq!(
+        field(|layer| layer.feed_forward.d_model = 8),
+        "feed_forward.d_model"
+    );
+    assert_eq!(field(|layer| layer.feed_forward.gain = f64::NAN), "gain");
 }

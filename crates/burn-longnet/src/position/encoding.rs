@@ -1,6 +1,7 @@
 //! Which encoding attention uses, and its tables for one call.
 
 use super::{Centre, Rotary, RotationTable, XPos, XPosError};
+use crate::error::{ConfigError, check_positive};
 use crate::pattern::{Pattern, Span};
 use burn::tensor::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,18 @@ impl AttentionPosition {
         Self::XPos {
             theta,
             scale_base: 512.0,
+        }
+    }
+
+    /// Whether the numbers can work at all.
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        match *self {
+            Self::None => Ok(()),
+            Self::Rotary { theta } => check_positive("position.theta", theta),
+            Self::XPos { theta, scale_base } => {
+                check_positive("position.theta", theta)?;
+                check_positive("position.scale_base", scale_base)
+            }
         }
     }
 
