@@ -130,6 +130,10 @@ impl LongNetLM {
     /// The output of the embedding and of each layer, before the last norm.
     fn states(&self, input: LmInput, mut each: impl FnMut(&Tensor<3>)) -> Tensor<3> {
         let [batch, n] = input.tokens.dims();
+        assert!(
+            batch > 0 && n > 0,
+            "the model needs at least one token, but the tokens have shape [{batch}, {n}]"
+        );
         // Of the parameters, not of the tokens: those need no autodiff.
         let seed = self.seed(input.seed, &self.embedding.weight.device());
         let place = |place| seed.map(|seed| derive_seed(seed, place));
@@ -187,7 +191,7 @@ impl LongNetLM {
     ///
     /// # Panics
     ///
-    /// If documents or mask have another shape; if the sequence is longer than learned positions or
+    /// If there is no token; if documents or mask have another shape; if the sequence is longer than learned positions or
     /// xPos's scale base allow.
     pub fn forward_hidden(&self, input: impl Into<LmInput>) -> Tensor<3> {
         let x = self.states(input.into(), |_| ());

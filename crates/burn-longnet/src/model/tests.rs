@@ -304,3 +304,11 @@ fn a_layer_that_cannot_work_is_an_error_that_names_the_field() {
     );
     assert_eq!(field(|layer| layer.feed_forward.gain = f64::NAN), "gain");
 }
+
+#[test]
+#[should_panic(expected = "at least one token, but the tokens have shape [2, 0]")]
+fn no_token_at_all_is_refused() {
+    let device = Device::default();
+    let none = Tensor::<2, Int>::zeros([2, 0], &device);
+    config().init(&device).forward(none);
+}
