@@ -76,7 +76,7 @@ pub struct LongNetLMConfig {
     /// The base of the frequencies of rotary and xPos. Default: 10000
     #[config(default = 10000.0)]
     pub rotary_theta: f64,
-    /// The distance over which xPos's lowest channels decay by 2/7. Default: 512
+    /// The distance over which xPos's fastest decaying channels fall to 2/7. Default: 512
     #[config(default = 512.0)]
     pub xpos_scale_base: f64,
     /// Which learned vector position 0 has; torchscale's has 2. Default: 0

@@ -24,7 +24,7 @@ pub enum AttentionPosition {
     XPos {
         /// The base of the frequencies.
         theta: f64,
-        /// The distance over which the lowest pair decays by 2/7.
+        /// The distance over which the fastest decaying pair falls to 2/7.
         scale_base: f64,
     },
 }

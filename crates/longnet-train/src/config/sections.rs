@@ -60,7 +60,7 @@ section! {
         positions: Positions = Positions::Rotary,
         /// Base of the frequencies of rotary and xpos.
         rotary_theta: f64 = 10000.0,
-        /// Distance over which the slowest decaying channels of xpos fall by 2/7.
+        /// Distance over which the fastest decaying channels of xpos fall to 2/7.
         xpos_scale_base: f64 = 512.0,
         /// Share the token embedding with the output head.
         tie: bool = true,
