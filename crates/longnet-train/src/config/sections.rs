@@ -172,6 +172,8 @@ section! {
         temperature: f64 = 0.8,
         /// Draw from the k likeliest tokens only. 0: from all.
         top_k: usize = 40,
+        /// Draw from the likeliest tokens that reach this probability together, above 0. 1: from all.
+        top_p: f64 = 1.0,
         /// Seed of the draws.
         seed: usize = 0,
     }
