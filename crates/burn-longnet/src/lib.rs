@@ -27,6 +27,7 @@ pub mod model;
 pub mod norm;
 pub mod ops;
 pub mod position;
+mod precision;
 pub mod prelude;
 mod recompute;
 mod vjp;

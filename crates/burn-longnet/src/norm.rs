@@ -1,12 +1,13 @@
 //! Layer normalisation: arXiv 1607.06450.
 
+use crate::precision::wide;
 use crate::vjp::Inputs;
 use burn::backend::DispatchTensor;
 use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::module::layer_norm;
-use burn::tensor::{DType, Device, FloatDType, Tensor, assert_shape};
+use burn::tensor::{Device, FloatDType, Tensor, assert_shape};
 
 /// Configuration of [`LayerNorm`].
 #[derive(Config, Debug)]
@@ -88,16 +89,8 @@ impl<const D: usize> Step<D> {
         self.x.dtype().into()
     }
 
-    /// The dtype of sums.
-    fn wide(&self) -> DType {
-        match self.x.dtype() {
-            DType::F64 => DType::F64,
-            _ => DType::F32,
-        }
-    }
-
     fn forward(&self, beta: Option<Tensor<1>>) -> Tensor<D> {
-        let wide = self.wide();
+        let wide = wide(self.x.dtype());
         let (x, gamma) = (self.x.clone().cast(wide), self.gamma.clone().cast(wide));
         let beta = beta.map(|beta| beta.cast(wide));
         layer_norm(x, gamma, beta, self.epsilon).cast(self.dtype())
@@ -105,7 +98,7 @@ impl<const D: usize> Step<D> {
 
     /// With `n = (x - mean) / std` and `g = gamma dy`: `dx = (g - mean(g) - n mean(g n)) / std`.
     fn backward(self, dy: Tensor<D>) -> Vec<Option<DispatchTensor>> {
-        let (wide, narrow, last) = (self.wide(), self.dtype(), D - 1);
+        let (wide, narrow, last) = (wide(self.x.dtype()), self.dtype(), D - 1);
         let shape = self.x.dims();
         let width = shape[last];
         let rows = [self.x.shape().num_elements() / width.max(1), width];
@@ -139,7 +132,7 @@ impl<const D: usize> Step<D> {
 mod tests {
     use super::*;
     use burn::nn::LayerNormConfig as BurnConfig;
-    use burn::tensor::{Distribution, Tolerance};
+    use burn::tensor::{DType, Distribution, Tolerance};
 
     fn close<const D: usize>(a: Tensor<D>, b: Tensor<D>) {
         a.into_data()

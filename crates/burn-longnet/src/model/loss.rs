@@ -1,5 +1,6 @@
 //! Cross entropy over a vocabulary whose logits never exist at once.
 
+use crate::precision::wide;
 use crate::vjp::Inputs;
 use burn::backend::DispatchTensor;
 use burn::tensor::{Bool, DType, FloatDType, IndexingUpdateOp, Int, Tensor, assert_shape};
@@ -70,10 +71,7 @@ impl Head {
 
     /// The dtype of softmax and sums.
     fn wide(&self) -> DType {
-        match self.hidden.dtype() {
-            DType::F64 => DType::F64,
-            _ => DType::F32,
-        }
+        wide(self.hidden.dtype())
     }
 
     fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
