@@ -30,6 +30,8 @@ pub mod position;
 mod precision;
 pub mod prelude;
 mod recompute;
+#[cfg(test)]
+mod testing;
 mod vjp;
 
 pub use dropout::DropoutSeed;

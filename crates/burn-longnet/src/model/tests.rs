@@ -1,9 +1,15 @@
 //! Tests of the language model.
 
+mod dropout;
+mod gradients;
+mod masks;
+mod validation;
+
 use super::{Activation, LayerContext, Residual, Sampling, TransformerLayerConfig};
 use super::{LmInput, LongNetLM, LongNetLMConfig, Positions};
 use crate::DropoutSeed;
 use crate::attention::{QkNorm, branches};
+use crate::testing::{GradientsOf, ToDtype};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Distribution, Gradients, Int, Tensor, Tolerance};
 
@@ -70,18 +76,6 @@ fn gradients(model: &LongNetLM, seed: Option<u64>) -> (f32, Vec<Vec<f32>>) {
 }
 
 #[test]
-fn every_parameter_learns_and_is_counted() {
-    for config in configs() {
-        let model = config.init(&Device::default().autodiff());
-        assert_eq!(model.num_params(), config.num_params(), "{config:?}");
-        let (loss, gradients) = gradients(&model, None);
-        assert!((1.5..5.0).contains(&loss), "{loss}");
-        let still = |gradient: &Vec<f32>| gradient.iter().all(|g| *g == 0.0);
-        assert!(!gradients.iter().any(still));
-    }
-}
-
-#[test]
 fn the_presets_have_the_sizes_in_their_names() {
     let body = |config: LongNetLMConfig| {
         config.validate(DType::F32).unwrap();
@@ -96,25 +90,6 @@ fn the_presets_have_the_sizes_in_their_names() {
     ] {
         let found = body(config);
         assert!((found / millions - 1.0).abs() < 2e-3, "{found}");
-    }
-}
-
-#[test]
-fn checkpointed_layers_have_the_gradients_of_plain_ones_dropout_included() {
-    let device = Device::default().autodiff();
-    for config in configs() {
-        let config = config
-            .with_dropout(0.1)
-            .with_attention_dropout(0.2)
-            .with_activation_dropout(0.1);
-        let plain = config.init(&device);
-        let mut checkpointed = plain.clone();
-        checkpointed.config.checkpoint_activations = true;
-        assert_eq!(
-            gradients(&plain, Some(9)),
-            gradients(&checkpointed, Some(9))
-        );
-        assert_ne!(gradients(&plain, Some(9)), gradients(&plain, Some(8)));
     }
 }
 
@@ -138,33 +113,6 @@ fn the_loss_is_the_mean_over_the_likelihoods_of_all_logits() {
             .into_scalar::<f32>();
         assert!((loss - nll.mean().into_scalar::<f32>()).abs() < 1e-5);
     }
-}
-
-#[test]
-fn the_future_leaves_the_past_bit_identical_and_documents_do_not_mix() {
-    let device = Device::default();
-    let (tokens, _) = tokens(&device);
-    let model = config().init(&device);
-    let changed = tokens
-        .clone()
-        .slice_assign([0..2, 20..30], tokens.clone().slice([0..2, 0..10]));
-    let past = |tokens: Tensor<2, Int>| model.forward(tokens).slice_dim(1, 0..20).into_data();
-    assert_eq!(past(tokens.clone()), past(changed));
-
-    let ids = Tensor::<1, Int>::arange(0..30, &device)
-        .div_scalar(16)
-        .unsqueeze::<2>();
-    let input = |tokens| LmInput::new(tokens).documents(ids.clone().expand([2, 30]));
-    let other = tokens
-        .clone()
-        .slice_assign([0..2, 0..16], tokens.clone().slice([0..2, 9..25]));
-    let second = |tokens| {
-        model
-            .forward(input(tokens))
-            .slice_dim(1, 16..30)
-            .into_data()
-    };
-    assert_eq!(second(tokens.clone()), second(other));
 }
 
 #[test]
@@ -195,38 +143,6 @@ fn generation_continues_with_the_likeliest_tokens_one_after_the_other() {
 }
 
 #[test]
-fn what_cannot_work_is_an_error_that_names_the_field() {
-    let field = |config: LongNetLMConfig| match config.validate(DType::F32) {
-        Err(crate::ConfigError::Value { field, .. }) => field,
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(field(LongNetLMConfig::new(0, 16, 3, 4)), "vocab_size");
-    assert_eq!(field(LongNetLMConfig::new(13, 16, 3, 3)), "n_heads");
-    assert_eq!(field(config().with_head_bias(true)), "head_bias");
-    assert_eq!(field(config().with_dropout(-0.1)), "dropout");
-    assert_eq!(
-        field(config().with_attention_dropout(1.5)),
-        "attention_dropout"
-    );
-    assert_eq!(field(LongNetLMConfig::new(13, 16, 0, 4)), "n_layers");
-    for broken in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-        assert_eq!(field(config().with_rotary_theta(broken)), "rotary_theta");
-        assert_eq!(
-            field(config().with_xpos_scale_base(broken)),
-            "xpos_scale_base"
-        );
-    }
-    for broken in [-1e-5, f64::NAN] {
-        assert_eq!(field(config().with_norm_epsilon(broken)), "norm_epsilon");
-    }
-    let far = config()
-        .with_branches(branches([(1 << 20, 1)]))
-        .with_max_length(1 << 20);
-    let error = far.validate(DType::F32).unwrap_err();
-    assert!(error.to_string().contains("scale_base"), "{error}");
-}
-
-#[test]
 fn a_config_survives_its_text() {
     use burn::config::Config;
     for config in configs() {
@@ -240,75 +156,4 @@ fn a_config_survives_its_text() {
     for name in ["\"xpos\"", "\"sub-ln\"", "\"gelu\"", "\"modulo\""] {
         assert!(text.contains(name), "{text}");
     }
-}
-
-#[test]
-fn a_layer_without_a_seed_drops_nothing_under_autodiff_either() {
-    let device = Device::default().autodiff();
-    let layer = config()
-        .with_dropout(0.5)
-        .with_attention_dropout(0.5)
-        .with_activation_dropout(0.5)
-        .layer()
-        .init(&device);
-    let x = Tensor::<3>::random([1, 20, 16], Distribution::Default, &device);
-    let run = |seed| {
-        let context = LayerContext {
-            seed,
-            ..LayerContext::default()
-        };
-        layer.forward(x.clone(), &context).into_data()
-    };
-    let inner = layer
-        .valid()
-        .forward(x.clone().inner(), &LayerContext::default());
-    assert_eq!(run(None), inner.into_data());
-    assert_ne!(run(Some(1)), run(None));
-}
-
-#[test]
-fn dropout_of_the_model_can_be_turned_off_under_autodiff() {
-    let device = Device::default().autodiff();
-    let model = config()
-        .with_dropout(0.5)
-        .with_attention_dropout(0.5)
-        .init(&device);
-    let (tokens, _) = tokens(&Device::default());
-    let off = model.forward(LmInput::new(tokens.clone()).seed(DropoutSeed::Off));
-    assert_eq!(
-        off.into_data(),
-        model.valid().forward(tokens.clone()).into_data()
-    );
-    let drawn = || model.forward(tokens.clone()).into_data();
-    assert_ne!(drawn(), drawn());
-}
-
-#[test]
-fn a_layer_that_cannot_work_is_an_error_that_names_the_field() {
-    let field = |change: fn(&mut TransformerLayerConfig)| {
-        let mut layer = config().layer();
-        change(&mut layer);
-        match layer.validate() {
-            Err(crate::ConfigError::Value { field, .. }) => field,
-            other => panic!("{other:?}"),
-        }
-    };
-    assert_eq!(field(|layer| layer.n_layers = 0), "n_layers");
-    assert_eq!(field(|layer| layer.dropout = 1.5), "dropout");
-    assert_eq!(field(|layer| layer.norm_epsilon = f64::NAN), "norm_epsilon");
-    assert_eq!(field(|layer| layer.feed_forward.dropout = 1.5), "dropout");
-    assert_eq!(field(|layer| layer.feed_forward.d_ff = 0), "d_ff");
-    assert_eq!(
-        field(|layer| layer.feed_forward.d_model = 8),
-        "feed_forward.d_model"
-    );
-    assert_eq!(field(|layer| layer.feed_forward.gain = f64::NAN), "gain");
-}
-
-#[test]
-#[should_panic(expected = "at least one token, but the tokens have shape [2, 0]")]
-fn no_token_at_all_is_refused() {
-    let device = Device::default();
-    let none = Tensor::<2, Int>::zeros([2, 0], &device);
-    config().init(&device).forward(none);
 }
