@@ -2,9 +2,70 @@
 
 use crate::pattern::Dropout;
 use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData};
+use std::cell::Cell;
+
+/// Whether a call drops, and by which seed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DropoutSeed {
+    /// On under autodiff, with a seed from the device's generator.
+    #[default]
+    Draw,
+    /// On, with this seed.
+    Given(u64),
+    /// Off.
+    Off,
+}
+
+impl From<u64> for DropoutSeed {
+    fn from(seed: u64) -> Self {
+        Self::Given(seed)
+    }
+}
+
+impl From<Option<u64>> for DropoutSeed {
+    /// `None` is [`Draw`](Self::Draw).
+    fn from(seed: Option<u64>) -> Self {
+        seed.map_or(Self::Draw, Self::Given)
+    }
+}
+
+impl DropoutSeed {
+    /// The seed of a call on `device`, or `None` where dropout is off.
+    pub(crate) fn resolve(self, device: &Device) -> Option<u64> {
+        match self {
+            Self::Draw => device.is_autodiff().then(|| draw_seed(device)),
+            Self::Given(seed) => Some(seed),
+            Self::Off => None,
+        }
+    }
+}
+
+thread_local! {
+    static MAY_DRAW: Cell<bool> = const { Cell::new(true) };
+}
+
+/// What `f` returns, which runs twice and so may draw no seed.
+pub(crate) fn without_drawing<T>(f: impl FnOnce() -> T) -> T {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            MAY_DRAW.set(self.0);
+        }
+    }
+    let _restore = Restore(MAY_DRAW.replace(false));
+    f()
+}
 
 /// A seed from the device's own generator, which [`Device::seed`] sets.
-pub(crate) fn draw_seed(device: &Device) -> u64 {
+///
+/// # Panics
+///
+/// In [`without_drawing`].
+fn draw_seed(device: &Device) -> u64 {
+    assert!(
+        MAY_DRAW.get(),
+        "dropout without a seed in a recomputed function would drop something else in the backward pass; give the input a seed, or DropoutSeed::Off"
+    );
     let range = Distribution::Uniform(0.0, (1u32 << 24) as f64);
     let drawn = Tensor::<1, Int>::random([3], range, &device.clone().inner());
     let words = drawn.into_data();
@@ -13,10 +74,18 @@ pub(crate) fn draw_seed(device: &Device) -> u64 {
         .fold(0, |seed, word| seed << 24 ^ word as u64)
 }
 
-/// The seed of one of several places that draw from the same seed.
+/// The seed of one of several places that draw from the same seed. Places may have places of their
+/// own: a sum of place numbers would give many of them one seed.
 pub(crate) fn derive_seed(seed: u64, place: u64) -> u64 {
-    // Weyl steps keep the places apart; the generator mixes what it is given.
-    seed.wrapping_add(place.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    split_mix(split_mix(seed, 0), place)
+}
+
+/// Number `at` of the stream of `seed`: SplitMix64 (Steele et al., 2014).
+pub(crate) fn split_mix(seed: u64, at: u64) -> u64 {
+    let mut x = seed.wrapping_add(at.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ x >> 31
 }
 
 /// `x` with each element dropped with probability `p` and the others scaled by `1 / (1 - p)`, or
@@ -69,5 +138,17 @@ mod tests {
         let drawn = [draw_seed(&device), draw_seed(&device)];
         assert_ne!(drawn[0], drawn[1]);
         assert_ne!(derive_seed(drawn[0], 0), derive_seed(drawn[0], 1));
+    }
+
+    #[test]
+    fn no_two_places_of_a_deep_model_share_a_seed() {
+        let mut all = std::collections::HashSet::new();
+        for layer in 0..200 {
+            let own = derive_seed(7, layer);
+            assert!(all.insert(own));
+            for place in 0..8 {
+                assert!(all.insert(derive_seed(own, place)), "{layer} {place}");
+            }
+        }
     }
 }

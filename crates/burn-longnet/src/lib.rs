@@ -27,10 +27,14 @@ pub mod model;
 pub mod norm;
 pub mod ops;
 pub mod position;
+mod precision;
 pub mod prelude;
 mod recompute;
+#[cfg(test)]
+mod testing;
 mod vjp;
 
+pub use dropout::DropoutSeed;
 pub use error::ConfigError;
 pub use longnet_pattern as pattern;
 pub use recompute::recompute;

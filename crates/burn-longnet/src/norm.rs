@@ -1,12 +1,13 @@
 //! Layer normalisation: arXiv 1607.06450.
 
+use crate::precision::wide;
 use crate::vjp::Inputs;
 use burn::backend::DispatchTensor;
 use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::module::layer_norm;
-use burn::tensor::{DType, Device, FloatDType, Tensor, assert_shape};
+use burn::tensor::{Device, FloatDType, Tensor, assert_shape};
 
 /// Configuration of [`LayerNorm`].
 #[derive(Config, Debug)]
@@ -66,7 +67,7 @@ impl LayerNorm {
         let step = Step {
             x: x.inner(),
             gamma: gamma.inner(),
-            has_beta: beta.is_some(),
+            beta: beta.as_ref().map(|beta| beta.dtype().into()),
             epsilon: self.epsilon,
         };
         let y = step.forward(beta.map(Tensor::inner));
@@ -78,7 +79,8 @@ impl LayerNorm {
 struct Step<const D: usize> {
     x: Tensor<D>,
     gamma: Tensor<1>,
-    has_beta: bool,
+    /// The dtype of beta, if there is one.
+    beta: Option<FloatDType>,
     epsilon: f64,
 }
 
@@ -87,16 +89,8 @@ impl<const D: usize> Step<D> {
         self.x.dtype().into()
     }
 
-    /// The dtype of sums.
-    fn wide(&self) -> DType {
-        match self.x.dtype() {
-            DType::F64 => DType::F64,
-            _ => DType::F32,
-        }
-    }
-
     fn forward(&self, beta: Option<Tensor<1>>) -> Tensor<D> {
-        let wide = self.wide();
+        let wide = wide(self.x.dtype());
         let (x, gamma) = (self.x.clone().cast(wide), self.gamma.clone().cast(wide));
         let beta = beta.map(|beta| beta.cast(wide));
         layer_norm(x, gamma, beta, self.epsilon).cast(self.dtype())
@@ -104,7 +98,7 @@ impl<const D: usize> Step<D> {
 
     /// With `n = (x - mean) / std` and `g = gamma dy`: `dx = (g - mean(g) - n mean(g n)) / std`.
     fn backward(self, dy: Tensor<D>) -> Vec<Option<DispatchTensor>> {
-        let (wide, narrow, last) = (self.wide(), self.dtype(), D - 1);
+        let (wide, narrow, last) = (wide(self.x.dtype()), self.dtype(), D - 1);
         let shape = self.x.dims();
         let width = shape[last];
         let rows = [self.x.shape().num_elements() / width.max(1), width];
@@ -117,18 +111,19 @@ impl<const D: usize> Step<D> {
         let normal = centred * inverse.clone();
 
         let dgamma = (dy.clone() * normal.clone()).sum_dim(0).squeeze_dim::<1>(0);
+        let dgamma = dgamma.cast(FloatDType::from(self.gamma.dtype()));
         let dbeta = self
-            .has_beta
-            .then(|| dy.clone().sum_dim(0).squeeze_dim::<1>(0));
+            .beta
+            .map(|dtype| dy.clone().sum_dim(0).squeeze_dim::<1>(0).cast(dtype));
         let g = dy * self.gamma.cast(wide).unsqueeze();
         let along = (g.clone() * normal.clone()).mean_dim(1);
         let dx = (g.clone() - g.mean_dim(1) - normal * along) * inverse;
 
         let mut all = vec![
             Some(dx.reshape(shape).cast(narrow).into_dispatch()),
-            Some(dgamma.cast(narrow).into_dispatch()),
+            Some(dgamma.into_dispatch()),
         ];
-        all.extend(dbeta.map(|dbeta| Some(dbeta.cast(narrow).into_dispatch())));
+        all.extend(dbeta.map(|dbeta| Some(dbeta.into_dispatch())));
         all
     }
 }
@@ -137,7 +132,7 @@ impl<const D: usize> Step<D> {
 mod tests {
     use super::*;
     use burn::nn::LayerNormConfig as BurnConfig;
-    use burn::tensor::{Distribution, Tolerance};
+    use burn::tensor::{DType, Distribution, Tolerance};
 
     fn close<const D: usize>(a: Tensor<D>, b: Tensor<D>) {
         a.into_data()
@@ -165,6 +160,21 @@ mod tests {
             if let (Some(ours), Some(burn)) = (&ours.beta, &burn.beta) {
                 close(ours.grad(&a).unwrap(), burn.grad(&b).unwrap());
             }
+        }
+    }
+
+    #[test]
+    fn each_gradient_has_the_dtype_of_its_tensor() {
+        let device = Device::default().autodiff();
+        let norm = LayerNormConfig::new(6).init(&device);
+        let x = Tensor::<2>::random([3, 6], Distribution::Default, &device)
+            .cast(DType::BF16)
+            .detach()
+            .require_grad();
+        let gradients = norm.forward(x.clone()).sum().backward();
+        assert_eq!(x.grad(&gradients).unwrap().dtype(), DType::BF16);
+        for param in [&norm.gamma, norm.beta.as_ref().unwrap()] {
+            assert_eq!(param.grad(&gradients).unwrap().dtype(), DType::F32);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Activation checkpointing: a module whose activations are not kept but computed again in the
 //! backward pass (Chen et al., 2016, arXiv 1604.06174).
 
+use crate::dropout::without_drawing;
 use crate::vjp::Inputs;
 use burn::backend::DispatchTensor;
 use burn::module::{Module, ModuleVisitor, Param};
@@ -11,12 +12,13 @@ use burn::tensor::{Gradients, Tensor};
 /// The backward pass runs `forward` a second time, with gradients, and is otherwise that of
 /// `forward(module, x)`, bit for bit. Without a gradient to compute it *is* `forward(module, x)`.
 ///
-/// `forward` must be a function of its two arguments and of constants: what it draws at random
-/// (Burn's `Dropout`) would be drawn anew.
+/// `forward` must be a function of its two arguments and of constants: what it draws at random would be
+/// drawn anew. Of Burn's `Dropout` this goes unnoticed; this crate's needs a seed.
 ///
 /// # Panics
 ///
-/// If `forward` captures a tensor that needs gradients, which they would not reach.
+/// If `forward` captures a tensor that needs gradients, which they would not reach, or if dropout of
+/// this crate in it has no seed.
 pub fn recompute<M, const D: usize, const E: usize>(
     module: &M,
     x: Tensor<D>,
@@ -34,7 +36,7 @@ where
     // Untracked, but under autodiff all the same: there some operations take another path, and
     // both passes must take the same one.
     let constant = x.clone().detach().set_require_grad(false);
-    let y = forward(&module.clone().no_grad(), constant);
+    let y = without_drawing(|| forward(&module.clone().no_grad(), constant));
     assert!(
         !y.is_tracked(),
         "the recomputed function captures a tensor that needs gradients; make it part of the module or of x"
@@ -206,6 +208,26 @@ mod tests {
         let scale = Tensor::<1>::ones([6], &device).require_grad();
         recompute(&layer, x, move |layer: &Layer, x| {
             layer.forward(x) * scale.clone().unsqueeze()
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "dropout without a seed in a recomputed function")]
+    fn dropout_that_would_draw_another_mask_is_refused() {
+        use crate::attention::{MhaInput, MultiHeadDilatedAttentionConfig};
+        let device = Device::default().autodiff();
+        let attention = MultiHeadDilatedAttentionConfig::new(6, 2)
+            .with_dropout(0.5)
+            .init(&device);
+        let x = Tensor::<3>::ones([1, 5, 6], &device).require_grad();
+        // With a seed it goes through, and leaves later calls free to draw.
+        let seeded = recompute(&attention, x.clone(), |attention, x| {
+            attention.forward(MhaInput::self_attn(x).seed(3)).context
+        });
+        seeded.sum().backward();
+        attention.forward(MhaInput::self_attn(x.clone()));
+        recompute(&attention, x, |attention, x| {
+            attention.forward(MhaInput::self_attn(x)).context
         });
     }
 }

@@ -92,6 +92,10 @@ pub struct GenerateArgs {
     /// Draw from the k likeliest tokens only, 0 from all [default: generate.top_k].
     #[arg(long)]
     pub top_k: Option<usize>,
+    /// Draw from the likeliest tokens that reach this probability together, 1 from all
+    /// [default: generate.top_p].
+    #[arg(long)]
+    pub top_p: Option<f64>,
     /// Seed of the draws [default: generate.seed].
     #[arg(long)]
     pub seed: Option<usize>,

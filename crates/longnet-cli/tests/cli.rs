@@ -164,6 +164,19 @@ fn a_run_learns_logs_saves_and_is_evaluated_and_sampled_afterwards() {
     assert!(text.starts_with("line 1") && text.len() > 40, "{text}");
     assert_eq!(text, generate("1"));
     assert_ne!(text, generate("2"));
+    let nucleus = |seed| {
+        let args = [
+            "generate",
+            "--run",
+            "runs/tiny",
+            "--top-p",
+            "1e-9",
+            "--seed",
+            seed,
+        ];
+        place.good(&args)
+    };
+    assert_eq!(nucleus("1"), nucleus("2"), "the likeliest token alone");
 }
 
 #[test]

@@ -1,55 +1,68 @@
 //! Text from a model.
 
 use crate::config::Config;
+use crate::config::sections::Generate;
 use crate::data::Tokenizer;
-use crate::sampler::Sampler;
-use burn::module::Module;
-use burn::tensor::{Int, Tensor, TensorData};
-use burn_longnet::model::LongNetLM;
+use burn_longnet::model::{LongNetLM, Sampling};
+use std::ops::ControlFlow;
 
-/// Draws tokens that continue a prompt, one at a time. The context, at most as long as in training, is
-/// computed anew for each.
-pub struct Generator<'a> {
-    lm: &'a LongNetLM,
-    sampler: Sampler,
-    context: usize,
-    tokens: Vec<i32>,
-    left: usize,
-}
-
-impl<'a> Generator<'a> {
-    /// Continues `config.generate.prompt`; an empty one stands for a line feed.
-    pub fn new(lm: &'a LongNetLM, tokenizer: &dyn Tokenizer, config: &Config) -> Self {
-        let generate = &config.generate;
-        let prompt = match generate.prompt.as_str() {
-            "" => "\n",
-            prompt => prompt,
-        };
-        Self {
-            lm,
-            sampler: Sampler::new(generate),
-            context: config.data.context,
-            tokens: tokenizer.encode(prompt.as_bytes()),
-            left: generate.tokens,
-        }
+/// How the section says that tokens are drawn.
+pub fn sampling(generate: &Generate) -> Sampling {
+    Sampling {
+        temperature: generate.temperature,
+        top_k: (generate.top_k > 0).then_some(generate.top_k),
+        top_p: (generate.top_p < 1.0).then_some(generate.top_p),
+        seed: generate.seed as u64,
     }
 }
 
-impl Iterator for Generator<'_> {
-    type Item = i32;
+/// Continues `config.generate.prompt`, where an empty one stands for a line feed, and hands the bytes
+/// of each token to `each` as soon as it is drawn.
+pub fn generate(
+    lm: &LongNetLM,
+    tokenizer: &dyn Tokenizer,
+    config: &Config,
+    mut each: impl FnMut(&[u8]),
+) {
+    let generate = &config.generate;
+    let prompt = match generate.prompt.as_str() {
+        "" => "\n",
+        prompt => prompt,
+    };
+    let prompt = tokenizer.encode(prompt.as_bytes()).into_iter();
+    let prompt: Vec<_> = prompt.map(|token| token as usize).collect();
+    lm.generate_while(&prompt, generate.tokens, &sampling(generate), |token| {
+        each(&tokenizer.decode(&[token as i32]));
+        ControlFlow::Continue(())
+    });
+}
 
-    fn next(&mut self) -> Option<i32> {
-        self.left = self.left.checked_sub(1)?;
-        let start = self.tokens.len().saturating_sub(self.context);
-        let window = self.tokens[start..].to_vec();
-        let n = window.len();
-        let device = &self.lm.devices()[0];
-        let window = Tensor::<2, Int>::from_data(TensorData::new(window, [1, n]), device);
-        let hidden = self.lm.forward_hidden(window).slice_dim(1, n - 1..n);
-        let logits = self.lm.logits(hidden).try_into_vec_as::<f32>();
-        let logits = logits.expect("the device computes logits");
-        let token = self.sampler.draw(&logits) as i32;
-        self.tokens.push(token);
-        Some(token)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_section_s_word_for_all_tokens_is_no_filter() {
+        let all = Generate {
+            top_k: 0,
+            top_p: 1.0,
+            temperature: 0.5,
+            seed: 3,
+            ..Generate::default()
+        };
+        let expected = Sampling {
+            temperature: 0.5,
+            top_k: None,
+            top_p: None,
+            seed: 3,
+        };
+        assert_eq!(sampling(&all), expected);
+        let few = Generate {
+            top_k: 7,
+            top_p: 0.9,
+            ..all
+        };
+        let filters = (sampling(&few).top_k, sampling(&few).top_p);
+        assert_eq!(filters, (Some(7), Some(0.9)));
     }
 }

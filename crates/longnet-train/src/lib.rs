@@ -21,6 +21,5 @@ pub mod loader;
 pub mod metrics;
 pub mod optim;
 pub mod progress;
-pub mod sampler;
 pub mod schedule;
 pub mod trainer;

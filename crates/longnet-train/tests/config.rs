@@ -203,6 +203,18 @@ fn what_is_shown_reads_back_as_the_same_config() {
 }
 
 #[test]
+fn a_probability_to_draw_from_is_above_0_and_at_most_1() {
+    for value in ["0.0", "1.5", "nan"] {
+        let found = errors("", &[&format!("generate.top_p={value}")]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].contains("generate.top_p") && found[0].contains("at most 1"),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
 fn every_preset_is_good_and_quickstart_explains_every_field() {
     let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
     let mut presets = 0;

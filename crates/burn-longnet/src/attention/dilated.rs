@@ -1,7 +1,7 @@
 //! Dilated attention without projections.
 
-use crate::dropout::draw_seed;
-use crate::error::{ConfigError, check_dropout};
+use crate::dropout::DropoutSeed;
+use crate::error::{ConfigError, check_dropout, check_finite};
 use crate::functional::{AttentionOptions, Documents, sparse_attention};
 use crate::pattern::{
     Branch, DilatedPattern, Dropout, HeadAssignment, HeadOffset, MixGradient, Pattern, Span, Tail,
@@ -76,6 +76,7 @@ impl DilatedAttentionConfig {
     /// The first field that cannot work.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.pattern()?;
+        check_finite("scale", self.scale.unwrap_or(1.0))?;
         check_dropout("dropout", self.dropout)
     }
 
@@ -131,7 +132,7 @@ pub struct AttentionInput {
     mask_pad: Option<Tensor<2, Bool>>,
     documents: Option<Documents>,
     span: Option<Span>,
-    seed: Option<u64>,
+    seed: DropoutSeed,
 }
 
 impl AttentionInput {
@@ -145,7 +146,7 @@ impl AttentionInput {
             mask_pad: None,
             documents: None,
             span: None,
-            seed: None,
+            seed: DropoutSeed::Draw,
         }
     }
 
@@ -167,9 +168,9 @@ impl AttentionInput {
         self
     }
 
-    /// Drops attention weights by this seed. Without it dropout is on under autodiff, with a seed
-    /// from the device's generator.
-    pub fn seed(mut self, seed: impl Into<Option<u64>>) -> Self {
+    /// Drops attention weights by this seed, or not at all. Without it dropout is on under autodiff,
+    /// with a seed from the device's generator.
+    pub fn seed(mut self, seed: impl Into<DropoutSeed>) -> Self {
         self.seed = seed.into();
         self
     }
@@ -192,15 +193,12 @@ impl DilatedAttention {
     ///
     /// # Panics
     ///
-    /// As [`sparse_attention`](crate::functional::sparse_attention).
+    /// As [`sparse_attention`](crate::functional::sparse_attention), and if dropout would draw a seed
+    /// inside [`recompute`](crate::recompute).
     pub fn forward(&self, input: AttentionInput) -> Tensor<4> {
         let device = input.query.device();
         let dropout = (self.dropout > 0.0)
-            .then(|| {
-                input
-                    .seed
-                    .or_else(|| device.is_autodiff().then(|| draw_seed(&device)))
-            })
+            .then(|| input.seed.resolve(&device))
             .flatten()
             .map(|seed| Dropout {
                 p: self.dropout,

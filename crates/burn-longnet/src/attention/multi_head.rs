@@ -2,6 +2,7 @@
 
 use super::dilated::{AttentionInput, DilatedAttention};
 use super::multi_head_config::QkNorm;
+use crate::dropout::DropoutSeed;
 use crate::functional::Documents;
 use crate::norm::LayerNorm;
 use crate::pattern::{Pattern, Span};
@@ -96,7 +97,7 @@ pub struct MhaInput {
     documents: Option<Documents>,
     span: Option<Span>,
     tables: Option<PositionTables>,
-    seed: Option<u64>,
+    seed: DropoutSeed,
 }
 
 /// [Multi-head dilated attention](MultiHeadDilatedAttention) outputs.
@@ -126,7 +127,7 @@ impl MhaInput {
             documents: None,
             span: None,
             tables: None,
-            seed: None,
+            seed: DropoutSeed::Draw,
         }
     }
 
@@ -167,9 +168,9 @@ impl MhaInput {
         self
     }
 
-    /// Drops attention weights by this seed. Without it dropout is on under autodiff, with a seed
-    /// from the device's generator.
-    pub fn seed(mut self, seed: impl Into<Option<u64>>) -> Self {
+    /// Drops attention weights by this seed, or not at all. Without it dropout is on under autodiff,
+    /// with a seed from the device's generator.
+    pub fn seed(mut self, seed: impl Into<DropoutSeed>) -> Self {
         self.seed = seed.into();
         self
     }
@@ -202,7 +203,8 @@ impl MultiHeadDilatedAttention {
     ///
     /// # Panics
     ///
-    /// If the shapes are not these, or xPos's factors leave the number format.
+    /// If the shapes are not these, xPos's factors leave the number format, or dropout would draw a
+    /// seed inside [`recompute`](crate::recompute).
     pub fn forward(&self, input: MhaInput) -> MhaOutput {
         let [batch, n_q, _] = input.query.dims();
         let [_, n_k, _] = input.key.dims();
@@ -244,6 +246,15 @@ impl MultiHeadDilatedAttention {
         }
     }
 
+    /// Sizes of the projected queries, keys and values.
+    pub(crate) fn projected_widths(&self) -> [usize; 3] {
+        [
+            self.n_heads * self.d_head,
+            self.n_kv_heads * self.d_head,
+            self.n_kv_heads * self.d_value,
+        ]
+    }
+
     fn project(
         &self,
         query: Tensor<3>,
@@ -251,11 +262,7 @@ impl MultiHeadDilatedAttention {
         value: Tensor<3>,
         is_self: bool,
     ) -> [Tensor<3>; 3] {
-        let widths = [
-            self.n_heads * self.d_head,
-            self.n_kv_heads * self.d_head,
-            self.n_kv_heads * self.d_value,
-        ];
+        let widths = self.projected_widths();
         let ends = [widths[0], widths[0] + widths[1], widths.iter().sum()];
         let part = |i: usize| ends[i] - widths[i]..ends[i];
         match (&self.qkv, &self.query, &self.key, &self.value) {

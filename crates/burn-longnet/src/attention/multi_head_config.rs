@@ -3,7 +3,7 @@
 use super::dilated::DilatedAttentionConfig;
 use super::longnet_branches;
 use super::multi_head::MultiHeadDilatedAttention;
-use crate::error::{ConfigError, check};
+use crate::error::{ConfigError, check, check_epsilon, check_finite, check_size};
 use crate::norm::LayerNormConfig;
 use crate::pattern::{Branch, HeadAssignment, HeadOffset, MixGradient, Pattern, Tail};
 use crate::position::AttentionPosition;
@@ -159,7 +159,7 @@ impl MultiHeadDilatedAttentionConfig {
         let Self {
             d_model, n_heads, ..
         } = *self;
-        check(d_model > 0, "d_model", d_model, "give a size of at least 1")?;
+        check_size("d_model", d_model)?;
         let divides = |n: usize, by: usize| by > 0 && n.is_multiple_of(by);
         check(
             self.d_head.is_some() || divides(d_model, n_heads),
@@ -174,8 +174,12 @@ impl MultiHeadDilatedAttentionConfig {
             format!("it must divide n_heads = {n_heads}"),
         )?;
         let (width, value) = (self.head_width(), self.value_width());
-        check(width > 0, "d_head", width, "give a size of at least 1")?;
-        check(value > 0, "d_value", value, "give a size of at least 1")?;
+        check_size("d_head", width)?;
+        check_size("d_value", value)?;
+        self.position.validate()?;
+        check_epsilon("norm_epsilon", self.norm_epsilon)?;
+        check_finite("context_scale", self.context_scale)?;
+        check_finite("gain", self.gain)?;
         check(
             self.position == AttentionPosition::None || width.is_multiple_of(2),
             "d_head",

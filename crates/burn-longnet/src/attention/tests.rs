@@ -1,12 +1,17 @@
 //! Tests of multi-head dilated attention.
 
-use super::{MhaInput, QkNorm};
+mod options;
+
+use super::{MhaInput, MultiHeadDilatedAttention, QkNorm};
+use crate::DropoutSeed;
 use crate::attention::{InnerNorm, MultiHeadDilatedAttentionConfig, branches};
-use crate::pattern::Span;
+use crate::functional::{AttentionOptions, Documents, sparse_attention};
+use crate::pattern::{MixGradient, Span, Tail};
 use crate::position::AttentionPosition;
+use crate::testing::{GradientsOf, ToDtype};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::attention::{MhaInput as BurnInput, MultiHeadAttentionConfig};
-use burn::tensor::{Device, Distribution, Tensor, Tolerance};
+use burn::tensor::{DType, Device, Distribution, Int, Tensor, Tolerance};
 
 fn config() -> MultiHeadDilatedAttentionConfig {
     MultiHeadDilatedAttentionConfig::new(24, 4).with_branches(branches([(8, 1), (16, 2)]))
@@ -166,6 +171,13 @@ fn what_cannot_work_is_an_error_that_names_the_field() {
     );
     let mixed = config().with_fused_qkv(true).with_key_bias(false);
     assert_eq!(field(mixed), "fused_qkv");
+    for broken in [f64::NAN, f64::INFINITY] {
+        assert_eq!(field(config().with_scale(Some(broken))), "scale");
+        assert_eq!(field(config().with_context_scale(broken)), "context_scale");
+        assert_eq!(field(config().with_norm_epsilon(-broken)), "norm_epsilon");
+        let position = AttentionPosition::Rotary { theta: broken };
+        assert_eq!(field(config().with_position(position)), "position.theta");
+    }
     config().with_branches(vec![]).validate().unwrap_err();
 }
 
@@ -174,4 +186,25 @@ fn what_cannot_work_is_an_error_that_names_the_field() {
 fn a_mask_of_pairs_is_refused_with_the_remedy() {
     let mask = random([1, 4, 4]).greater_elem(0.0);
     let _ = MhaInput::self_attn(random([1, 4, 24])).mask_attn(mask);
+}
+
+#[test]
+fn half_precision_stays_half_and_learns() {
+    for dtype in [DType::BF16, DType::F16] {
+        let device = Device::default().autodiff();
+        let module = config()
+            .with_causal(true)
+            .with_qk_norm(QkNorm::PerHead)
+            .with_position(AttentionPosition::xpos())
+            .init(&device)
+            .map(&mut ToDtype(dtype));
+        let x = Tensor::from_inner(random([2, 20, 24]).cast(dtype));
+        let out = module
+            .forward(MhaInput::self_attn(x).seed(DropoutSeed::Off))
+            .context;
+        assert_eq!(out.dtype(), dtype);
+        let mut seen = GradientsOf(&out.sum().backward(), dtype, 0);
+        module.visit(&mut seen);
+        assert_eq!(seen.2, 12);
+    }
 }

@@ -1,6 +1,7 @@
 //! A PyTorch state dict and its way into Burn's modules.
 
 use crate::attention::MultiHeadDilatedAttention;
+use crate::error::ConfigError;
 use crate::norm::LayerNorm;
 use burn::module::Param;
 use burn::nn::{Embedding, Linear};
@@ -56,6 +57,9 @@ pub enum ImportError {
         /// Their names.
         names: Vec<String>,
     },
+    /// The configuration cannot work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// An option that this crate has no counterpart for.
     #[error("{option} is not supported: {reason}")]
     Unsupported {
@@ -218,9 +222,18 @@ impl StateDict {
         prefix: &str,
     ) -> Result<(), ImportError> {
         let names = ["q_proj", "k_proj", "v_proj"].map(|part| format!("{prefix}{part}"));
+        let [queries, keys, values] = attention.projected_widths();
         if let Some(qkv) = &mut attention.qkv {
             let fused = format!("{prefix}qkv_proj");
-            self.fuse(&names.each_ref().map(String::as_str), &fused);
+            if self.shape(&format!("{fused}.weight")).is_none() {
+                let [q, k, v] = &names;
+                let parts = [(q, queries), (k, keys), (v, values)];
+                let [d_in, _] = qkv.weight.lazy_shape().dims();
+                self.fuse(&parts, "weight", &[d_in], &fused)?;
+                if qkv.bias.is_some() {
+                    self.fuse(&parts, "bias", &[], &fused)?;
+                }
+            }
             return self.linear(qkv, &fused);
         }
         let MultiHeadDilatedAttention {
@@ -234,19 +247,23 @@ impl StateDict {
         Ok(())
     }
 
-    /// Puts `names`, side by side, where one linear layer is.
-    fn fuse(&mut self, names: &[&str], into: &str) {
-        for part in ["weight", "bias"] {
-            let found: Vec<_> = names
-                .iter()
-                .filter_map(|name| self.tensors.remove(&format!("{name}.{part}")))
-                .collect();
-            let Some(first) = found.first() else { continue };
-            let mut shape = first.shape().to_vec();
-            shape[0] = found.iter().map(|data| data.shape()[0]).sum();
-            let values = found.iter().flat_map(|data| data.iter::<f64>()).collect();
-            let data = TensorData::new::<f64, _>(values, shape);
-            self.tensors.insert(format!("{into}.{part}"), data);
+    /// Puts the tensors `part` of `from`, each with its rows, one after the other where one linear
+    /// layer is. `row` is the shape of a row.
+    fn fuse(
+        &mut self,
+        from: &[(&String, usize)],
+        part: &str,
+        row: &[usize],
+        into: &str,
+    ) -> Result<(), ImportError> {
+        let mut values = Vec::<f64>::new();
+        for (name, rows) in from {
+            let data = self.take(&format!("{name}.{part}"), &[&[*rows], row].concat())?;
+            values.extend(data.iter::<f64>());
         }
+        let rows = from.iter().map(|(_, rows)| rows).sum();
+        let data = TensorData::new::<f64, _>(values, [&[rows], row].concat());
+        self.tensors.insert(format!("{into}.{part}"), data);
+        Ok(())
     }
 }

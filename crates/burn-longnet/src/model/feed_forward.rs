@@ -3,6 +3,7 @@
 use super::init::{linear, norm};
 use crate::attention::scaled;
 use crate::dropout::dropout;
+use crate::error::{ConfigError, check_dropout, check_epsilon, check_finite, check_size};
 use crate::norm::LayerNorm;
 use burn::config::Config;
 use burn::module::Module;
@@ -76,8 +77,26 @@ pub struct FeedForward {
 }
 
 impl FeedForwardConfig {
+    /// Whether [`init`](Self::init) will succeed.
+    ///
+    /// # Errors
+    ///
+    /// The first field that cannot work.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        check_size("d_model", self.d_model)?;
+        check_size("d_ff", self.d_ff)?;
+        check_epsilon("norm_epsilon", self.norm_epsilon)?;
+        check_dropout("dropout", self.dropout)?;
+        check_finite("gain", self.gain)
+    }
+
     /// Initialize a new [feed-forward](FeedForward) module.
+    ///
+    /// # Panics
+    ///
+    /// If [`validate`](Self::validate) fails.
     pub fn init(&self, device: &Device) -> FeedForward {
+        self.validate().unwrap_or_else(|error| panic!("{error}"));
         let initializer = scaled(&self.initializer, self.gain);
         let project = |from, to| linear(from, to, self.bias, &initializer, device);
         FeedForward {

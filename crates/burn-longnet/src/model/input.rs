@@ -1,5 +1,6 @@
 //! What a language model reads.
 
+use crate::dropout::DropoutSeed;
 use burn::tensor::{Bool, Int, Tensor};
 
 /// Tokens with what goes along. A tensor of tokens alone converts into it.
@@ -8,7 +9,7 @@ pub struct LmInput {
     pub(super) tokens: Tensor<2, Int>,
     pub(super) documents: Option<Tensor<2, Int>>,
     pub(super) mask_pad: Option<Tensor<2, Bool>>,
-    pub(super) seed: Option<u64>,
+    pub(super) seed: DropoutSeed,
 }
 
 impl From<Tensor<2, Int>> for LmInput {
@@ -17,7 +18,7 @@ impl From<Tensor<2, Int>> for LmInput {
             tokens,
             documents: None,
             mask_pad: None,
-            seed: None,
+            seed: DropoutSeed::Draw,
         }
     }
 }
@@ -40,9 +41,9 @@ impl LmInput {
         self
     }
 
-    /// Drops by this seed. Without it dropout is on under autodiff, with a seed from the device's
-    /// generator.
-    pub fn seed(mut self, seed: impl Into<Option<u64>>) -> Self {
+    /// Drops by this seed, or not at all. Without it dropout is on under autodiff, with a seed from the
+    /// device's generator.
+    pub fn seed(mut self, seed: impl Into<DropoutSeed>) -> Self {
         self.seed = seed.into();
         self
     }

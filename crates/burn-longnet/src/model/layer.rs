@@ -5,7 +5,8 @@ use super::init::norm;
 use crate::attention::{
     InnerNorm, MhaInput, MultiHeadDilatedAttention, MultiHeadDilatedAttentionConfig,
 };
-use crate::dropout::{derive_seed, dropout};
+use crate::dropout::{DropoutSeed, derive_seed, dropout};
+use crate::error::{ConfigError, check, check_dropout, check_epsilon, check_size};
 use crate::functional::Documents;
 use crate::norm::LayerNorm;
 use crate::pattern::Span;
@@ -111,17 +112,38 @@ pub struct LayerContext {
     pub documents: Option<Documents>,
     /// Where the sequence sits. Default: from position 0
     pub span: Option<Span>,
-    /// Dropout is on where there is a seed, and determined by it.
+    /// Dropout is on where there is a seed, and determined by it; without one all of it is off.
     pub seed: Option<u64>,
 }
 
 impl TransformerLayerConfig {
+    /// Whether [`init`](Self::init) will succeed.
+    ///
+    /// # Errors
+    ///
+    /// The first field that cannot work.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        check_size("n_layers", self.n_layers)?;
+        self.attention.validate()?;
+        self.feed_forward.validate()?;
+        let d_model = self.attention.d_model;
+        check(
+            self.feed_forward.d_model == d_model,
+            "feed_forward.d_model",
+            self.feed_forward.d_model,
+            format!("it must be attention.d_model = {d_model}"),
+        )?;
+        check_epsilon("norm_epsilon", self.norm_epsilon)?;
+        check_dropout("dropout", self.dropout)
+    }
+
     /// Initialize a new [transformer layer](TransformerLayer).
     ///
     /// # Panics
     ///
-    /// If the attention's `validate` fails.
+    /// If [`validate`](Self::validate) fails.
     pub fn init(&self, device: &Device) -> TransformerLayer {
+        self.validate().unwrap_or_else(|error| panic!("{error}"));
         let gain = self.residual.gain(self.n_layers);
         let sub_norm = self.residual == Residual::SubLayerNorm;
         let mut attention = self.attention.clone().with_gain(gain);
@@ -187,7 +209,7 @@ impl TransformerLayer {
                 .documents(context.documents.clone())
                 .span(context.span)
                 .tables(context.tables.clone())
-                .seed(seed(1));
+                .seed(seed(1).map_or(DropoutSeed::Off, DropoutSeed::Given));
             self.attention.forward(input).context
         });
         self.residual(x, &self.feed_forward_norm, seed(2), |x| {

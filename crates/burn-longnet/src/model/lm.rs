@@ -5,7 +5,7 @@ use super::input::LmInput;
 use super::layer::{LayerContext, TransformerLayer};
 use super::lm_config::{LongNetLMConfig, Positions};
 use super::loss::{ChunkedLoss, chunked_cross_entropy, chunked_nll};
-use crate::dropout::{derive_seed, draw_seed, dropout};
+use crate::dropout::{DropoutSeed, derive_seed, dropout};
 use crate::functional::Documents;
 use crate::norm::LayerNorm;
 use crate::pattern::Span;
@@ -116,7 +116,7 @@ impl LongNetLM {
         dropout(x, self.config.dropout, seed)
     }
 
-    fn seed(&self, given: Option<u64>, device: &Device) -> Option<u64> {
+    fn seed(&self, given: DropoutSeed, device: &Device) -> Option<u64> {
         let LongNetLMConfig {
             dropout,
             attention_dropout,
@@ -124,12 +124,16 @@ impl LongNetLM {
             ..
         } = self.config;
         let drops = dropout > 0.0 || attention_dropout > 0.0 || activation_dropout > 0.0;
-        given.or_else(|| (drops && device.is_autodiff()).then(|| draw_seed(device)))
+        drops.then(|| given.resolve(device)).flatten()
     }
 
     /// The output of the embedding and of each layer, before the last norm.
     fn states(&self, input: LmInput, mut each: impl FnMut(&Tensor<3>)) -> Tensor<3> {
         let [batch, n] = input.tokens.dims();
+        assert!(
+            batch > 0 && n > 0,
+            "the model needs at least one token, but the tokens have shape [{batch}, {n}]"
+        );
         // Of the parameters, not of the tokens: those need no autodiff.
         let seed = self.seed(input.seed, &self.embedding.weight.device());
         let place = |place| seed.map(|seed| derive_seed(seed, place));
@@ -187,7 +191,7 @@ impl LongNetLM {
     ///
     /// # Panics
     ///
-    /// If documents or mask have another shape; if the sequence is longer than learned positions or
+    /// If there is no token; if documents or mask have another shape; if the sequence is longer than learned positions or
     /// xPos's scale base allow.
     pub fn forward_hidden(&self, input: impl Into<LmInput>) -> Tensor<3> {
         let x = self.states(input.into(), |_| ());

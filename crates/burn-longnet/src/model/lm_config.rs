@@ -3,7 +3,7 @@
 use super::feed_forward::{Activation, FeedForwardConfig};
 use super::layer::{Residual, TransformerLayerConfig};
 use crate::attention::{MultiHeadDilatedAttentionConfig, QkNorm, longnet_branches};
-use crate::error::{ConfigError, check, check_dropout};
+use crate::error::{ConfigError, check, check_dropout, check_positive, check_size};
 use crate::pattern::{Branch, HeadAssignment, HeadOffset, MixGradient, Pattern};
 use crate::position::AttentionPosition;
 use burn::config::Config;
@@ -76,7 +76,7 @@ pub struct LongNetLMConfig {
     /// The base of the frequencies of rotary and xPos. Default: 10000
     #[config(default = 10000.0)]
     pub rotary_theta: f64,
-    /// The distance over which xPos's lowest channels decay by 2/7. Default: 512
+    /// The distance over which xPos's fastest decaying channels fall to 2/7. Default: 512
     #[config(default = 512.0)]
     pub xpos_scale_base: f64,
     /// Which learned vector position 0 has; torchscale's has 2. Default: 0
@@ -191,13 +191,14 @@ impl LongNetLMConfig {
     ///
     /// The first field that cannot work.
     pub fn validate(&self, dtype: DType) -> Result<(), ConfigError> {
-        let at_least_one =
-            |field, value: usize| check(value > 0, field, value, "give a number of at least 1");
-        at_least_one("vocab_size", self.vocab_size)?;
-        at_least_one("n_layers", self.n_layers)?;
-        at_least_one("max_length", self.max_length)?;
-        at_least_one("loss_chunk", self.loss_chunk)?;
-        at_least_one("d_ff", self.feed_forward_width())?;
+        check_size("vocab_size", self.vocab_size)?;
+        check_size("d_model", self.d_model)?;
+        check_size("n_layers", self.n_layers)?;
+        check_size("max_length", self.max_length)?;
+        check_size("loss_chunk", self.loss_chunk)?;
+        check_size("d_ff", self.feed_forward_width())?;
+        check_positive("rotary_theta", self.rotary_theta)?;
+        check_positive("xpos_scale_base", self.xpos_scale_base)?;
         check_dropout("attention_dropout", self.attention_dropout)?;
         check_dropout("activation_dropout", self.activation_dropout)?;
         check_dropout("dropout", self.dropout)?;
@@ -207,8 +208,8 @@ impl LongNetLMConfig {
             true,
             "a tied head has no bias; set tied_head = false or head_bias = false",
         )?;
+        self.layer().validate()?;
         let attention = self.attention();
-        attention.validate()?;
         let pattern = attention.pattern()?;
         attention.position.check(&pattern, self.max_length, dtype)?;
         Ok(())

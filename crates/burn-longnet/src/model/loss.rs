@@ -1,5 +1,6 @@
 //! Cross entropy over a vocabulary whose logits never exist at once.
 
+use crate::precision::wide;
 use crate::vjp::Inputs;
 use burn::backend::DispatchTensor;
 use burn::tensor::{Bool, DType, FloatDType, IndexingUpdateOp, Int, Tensor, assert_shape};
@@ -70,10 +71,7 @@ impl Head {
 
     /// The dtype of softmax and sums.
     fn wide(&self) -> DType {
-        match self.hidden.dtype() {
-            DType::F64 => DType::F64,
-            _ => DType::F32,
-        }
+        wide(self.hidden.dtype())
     }
 
     fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
@@ -159,12 +157,14 @@ impl Head {
         for rows in self.chunks() {
             let (nll, exp, denominator) = self.likelihood(&rows);
             sum = sum + nll.sum().unsqueeze();
-            let share = match self.kept(&rows) {
-                Some(kept) => kept * factor.clone(),
-                None => factor.clone().expand([rows.len(), 1]),
+            // Gradients of the sum, which are at most 1: of the mean of many rows f16 would keep
+            // nothing.
+            let one = match self.kept(&rows) {
+                Some(kept) => kept,
+                None => denominator.ones_like(),
             };
-            let dlogits = exp * (share.clone() / denominator);
-            let dlogits = dlogits.scatter(1, self.targets(&rows), -share, IndexingUpdateOp::Add);
+            let dlogits = exp * (one.clone() / denominator);
+            let dlogits = dlogits.scatter(1, self.targets(&rows), -one, IndexingUpdateOp::Add);
             if let Some(bias) = &mut bias {
                 *bias = bias.clone() + dlogits.clone().sum_dim(0).squeeze_dim(0);
             }
@@ -179,29 +179,37 @@ impl Head {
             } else {
                 Tensor::cat(hidden, 0)
             },
-            weight: weight.cast(dtype),
-            bias: bias.map(|bias| bias.cast(dtype)),
+            weight,
+            bias,
+            factor: factor.clone(),
         };
         ((sum * factor).reshape([1]), gradients)
     }
 }
 
+/// Gradients of the sum over rows.
 struct HeadGradients {
+    /// In the dtype of the inputs; what follows is wide.
     hidden: Tensor<2>,
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
+    /// Makes the sum a mean, `[1, 1]`.
+    factor: Tensor<2>,
 }
 
 impl HeadGradients {
-    /// Times the gradient of the loss.
+    /// Of the mean, times its own gradient.
     fn scaled(self, dloss: Tensor<1>) -> Vec<Option<DispatchTensor>> {
-        let scale = dloss.cast(self.hidden.dtype());
-        let matrix = scale.clone().unsqueeze::<2>();
+        let dtype: FloatDType = self.hidden.dtype().into();
+        let wide = self.factor.dtype();
+        let scale = self.factor * dloss.cast(wide).unsqueeze();
+        let scaled = |sum: Tensor<2>| (sum.cast(wide) * scale.clone()).cast(dtype);
         let mut all = vec![
-            Some((self.hidden * matrix.clone()).into_dispatch()),
-            Some((self.weight * matrix).into_dispatch()),
+            Some(scaled(self.hidden).into_dispatch()),
+            Some(scaled(self.weight).into_dispatch()),
         ];
-        all.extend(self.bias.map(|bias| Some((bias * scale).into_dispatch())));
+        let bias = self.bias.map(Tensor::unsqueeze);
+        all.extend(bias.map(|bias| Some(scaled(bias).squeeze_dim::<1>(0).into_dispatch())));
         all
     }
 }
@@ -386,5 +394,35 @@ mod tests {
         assert_eq!(loss.clone().into_scalar::<f32>(), 0.0);
         let gradient = case.hidden.grad(&loss.backward()).unwrap();
         assert_eq!(gradient.abs().max().into_scalar::<f32>(), 0.0);
+    }
+
+    #[test]
+    fn half_precision_keeps_the_gradients_of_means_of_many_rows() {
+        let device = Device::default().autodiff();
+        let rows = 4096;
+        let hidden = Tensor::<2>::random([rows, 2], Distribution::Uniform(0.5, 1.5), &device);
+        let bias = Tensor::<1>::from_data([8.0, 0.5, 0.0, -0.5, -1.0], &device);
+        let gradients = |dtype: DType| {
+            let leaf = |x: Tensor<2>| x.cast(dtype).detach().require_grad();
+            let (hidden, bias) = (leaf(hidden.clone()), leaf(bias.clone().unsqueeze()));
+            let weight = leaf(Tensor::zeros([2, 5], &device));
+            let loss = chunked_cross_entropy(
+                hidden,
+                weight.clone(),
+                Some(bias.clone().squeeze_dim(0)),
+                Tensor::zeros([rows], &device),
+                &ChunkedLoss {
+                    chunk: 512,
+                    ignore_index: None,
+                },
+            );
+            // As loss scaling does.
+            let gradients = (loss * 4096.0).backward();
+            [&weight, &bias].map(|leaf| leaf.grad(&gradients).unwrap().cast(DType::F32))
+        };
+        for (half, full) in gradients(DType::F16).into_iter().zip(gradients(DType::F32)) {
+            half.into_data()
+                .assert_approx_eq::<f32>(&full.into_data(), Tolerance::relative(5e-3));
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Drawing a token from logits.
 
+use crate::dropout::split_mix;
+
 /// How [`LongNetLM::generate`](super::LongNetLM::generate) chooses tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
@@ -37,11 +39,28 @@ impl Sampling {
     ///
     /// # Panics
     ///
-    /// If `logits` is empty.
+    /// If `logits` is empty, holds NaN or has no finite maximum; if the temperature is negative or not
+    /// finite, or `top_p` is outside `0..=1`.
     pub fn choose(&self, logits: &[f32], step: u64) -> usize {
+        assert!(
+            self.temperature.is_finite() && self.temperature >= 0.0,
+            "temperature is {}; give 0 for the likeliest token, or a finite number above 0",
+            self.temperature
+        );
+        if let Some(p) = self.top_p {
+            assert!(
+                (0.0..=1.0).contains(&p),
+                "top_p is {p}; a probability is in 0..=1"
+            );
+        }
+        let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        assert!(
+            highest.is_finite() && !logits.iter().any(|logit| logit.is_nan()),
+            "a token needs logits without NaN and with a finite maximum; the model has diverged, or there are none"
+        );
         let mut order: Vec<usize> = (0..logits.len()).collect();
         order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
-        if self.temperature <= 0.0 {
+        if self.temperature == 0.0 {
             return order[0];
         }
         order.truncate(self.top_k.unwrap_or(usize::MAX).max(1));
@@ -68,12 +87,9 @@ impl Sampling {
     }
 }
 
-/// Number `step` of a stream of uniform numbers in `0..1`: SplitMix64.
+/// Number `step` of a stream of uniform numbers in `0..1`.
 fn uniform(seed: u64, step: u64) -> f64 {
-    let mut x = seed.wrapping_add(step.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (x ^ x >> 31) as f64 / 2f64.powi(64)
+    (split_mix(seed, step) >> 11) as f64 / 2f64.powi(53)
 }
 
 #[cfg(test)]
@@ -140,5 +156,40 @@ mod tests {
         };
         assert_eq!(drawn(1), drawn(1));
         assert_ne!(drawn(1), drawn(2));
+    }
+
+    #[test]
+    fn what_has_no_likeliest_token_is_refused() {
+        let temperature = |temperature| Sampling {
+            temperature,
+            ..Sampling::default()
+        };
+        let top_p = |p| Sampling {
+            top_p: Some(p),
+            ..Sampling::default()
+        };
+        let refused = |sampling: Sampling, logits: &[f32], said: &str| {
+            let panic = std::panic::catch_unwind(|| sampling.choose(logits, 0)).unwrap_err();
+            let message = match panic.downcast_ref::<String>() {
+                Some(message) => message.as_str(),
+                None => panic.downcast_ref::<&str>().unwrap(),
+            };
+            assert!(message.contains(said), "{message}");
+        };
+        for sampling in [Sampling::default(), Sampling::greedy()] {
+            for logits in [
+                [1.0, f32::NAN],
+                [f32::NEG_INFINITY; 2],
+                [f32::INFINITY, 0.0],
+            ] {
+                refused(sampling.clone(), &logits, "diverged");
+            }
+        }
+        for broken in [f64::NAN, f64::INFINITY, -1.0] {
+            refused(temperature(broken), &[0.0, 1.0], "temperature is");
+            refused(top_p(broken), &[0.0, 1.0], "top_p is");
+        }
+        let masked = [0.0, f32::NEG_INFINITY];
+        assert_eq!(Sampling::default().choose(&masked, 0), 0);
     }
 }

@@ -1,9 +1,11 @@
 //! Which encoding attention uses, and its tables for one call.
 
 use super::{Centre, Rotary, RotationTable, XPos, XPosError};
+use crate::error::{ConfigError, check_positive};
 use crate::pattern::{Pattern, Span};
 use burn::tensor::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// How attention tells positions apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -22,7 +24,7 @@ pub enum AttentionPosition {
     XPos {
         /// The base of the frequencies.
         theta: f64,
-        /// The distance over which the lowest pair decays by 2/7.
+        /// The distance over which the fastest decaying pair falls to 2/7.
         scale_base: f64,
     },
 }
@@ -58,6 +60,18 @@ impl AttentionPosition {
         Self::XPos {
             theta,
             scale_base: 512.0,
+        }
+    }
+
+    /// Whether the numbers can work at all.
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        match *self {
+            Self::None => Ok(()),
+            Self::Rotary { theta } => check_positive("position.theta", theta),
+            Self::XPos { theta, scale_base } => {
+                check_positive("position.theta", theta)?;
+                check_positive("position.scale_base", scale_base)
+            }
         }
     }
 
@@ -97,8 +111,8 @@ impl AttentionPosition {
                 }
             }
             Self::XPos { theta, scale_base } => {
-                let end = query.end.max(key.end);
-                let centre = centre(pattern, end, scale_base, dtype)?;
+                let used = query.start.min(key.start)..query.end.max(key.end);
+                let centre = centre(pattern, used, scale_base, dtype)?;
                 let xpos = XPos {
                     theta,
                     scale_base,
@@ -120,17 +134,19 @@ impl AttentionPosition {
     /// [`XPosError`]: the factors would leave `dtype`.
     pub fn check(&self, pattern: &Pattern, length: usize, dtype: DType) -> Result<(), XPosError> {
         match *self {
-            Self::XPos { scale_base, .. } => centre(pattern, length, scale_base, dtype).map(|_| ()),
+            Self::XPos { scale_base, .. } => {
+                centre(pattern, 0..length, scale_base, dtype).map(|_| ())
+            }
             _ => Ok(()),
         }
     }
 }
 
-/// Where xPos is centred for `pattern`, over positions before `end`: on the segments that hold every
+/// Where xPos is centred for `pattern`, over the positions `used`: on the segments that hold every
 /// visible pair, whatever the length, unless they are so long that only those positions fit.
 fn centre(
     pattern: &Pattern,
-    end: usize,
+    used: Range<usize>,
     scale_base: f64,
     dtype: DType,
 ) -> Result<Centre, XPosError> {
@@ -140,9 +156,10 @@ fn centre(
     if by_segment.is_ok() {
         return Ok(Centre::Segment(segment));
     }
-    let by_length = XPos::check(scale_base, half(end), dtype);
+    let reach = half(used.len());
+    let by_length = XPos::check(scale_base, reach, dtype);
     match (by_length, by_segment) {
-        (Ok(()), _) => Ok(Centre::Position(half(end))),
+        (Ok(()), _) => Ok(Centre::Position(used.start as f64 + reach)),
         (Err(length), Err(segment)) if segment.smallest < length.smallest => Err(segment),
         (Err(error), _) => Err(error),
     }
@@ -169,7 +186,7 @@ fn enclosing_segment(pattern: &Pattern) -> usize {
 mod tests {
     use super::*;
     use crate::pattern::DilatedPattern;
-    use burn::tensor::Distribution;
+    use burn::tensor::{Distribution, Tolerance};
 
     fn pattern(branches: &[(usize, usize)]) -> Pattern {
         DilatedPattern::new(1, branches.iter().copied())
@@ -202,6 +219,30 @@ mod tests {
                 assert!((score - whole[at]).abs() < 1e-5 * (1.0 + whole[at].abs()));
             }
         }
+    }
+
+    #[test]
+    fn few_positions_work_however_far_they_are() {
+        let device = Device::default();
+        let random = |n| Tensor::<4>::random([1, 1, n, 8], Distribution::Default, &device);
+        let (q, k) = (random(4), random(1004));
+        let dense = pattern(&[(1 << 40, 1)]);
+        let scores = |k_start: usize| {
+            let span = Span {
+                q_start: k_start + 1000,
+                n_q: 4,
+                k_start,
+                n_k: 1004,
+            };
+            let tables = AttentionPosition::xpos()
+                .tables(&dense, span, 8, DType::F32, &device)
+                .unwrap()
+                .unwrap();
+            let (q, k) = tables.apply(q.clone(), k.clone());
+            q.matmul(k.transpose()).into_data()
+        };
+        // Scores depend on distances alone.
+        scores(999_000).assert_approx_eq::<f32>(&scores(0), Tolerance::absolute(1e-4));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::ops::Range;
 pub struct XPos {
     /// The base of the frequencies.
     pub theta: f64,
-    /// The distance over which the lowest pair decays by `z_0 = 2/7`.
+    /// The distance over which the fastest decaying pair falls to `z_0 = 2/7`.
     pub scale_base: f64,
     /// Where the factors are 1.
     pub centre: Centre,

@@ -5,7 +5,7 @@ use crate::args::GenerateArgs;
 use crate::exit::Failure;
 use crate::out::{out, out_bytes};
 use longnet_train::config::quoted;
-use longnet_train::generate::Generator;
+use longnet_train::generate::generate;
 use longnet_train::{backend, data};
 
 pub fn run(mut args: GenerateArgs) -> Result<(), Failure> {
@@ -18,6 +18,7 @@ pub fn run(mut args: GenerateArgs) -> Result<(), Failure> {
         args.temperature
             .map(|t| format!("generate.temperature={t}")),
         args.top_k.map(|k| format!("generate.top_k={k}")),
+        args.top_p.map(|p| format!("generate.top_p={p}")),
         args.seed.map(|s| format!("generate.seed={s}")),
     ];
     args.model.set.set.extend(flags.into_iter().flatten());
@@ -26,9 +27,7 @@ pub fn run(mut args: GenerateArgs) -> Result<(), Failure> {
     let lm = checkpoint.weights(config.language_model().init(&device))?;
     let tokenizer = data::tokenizer(config.data.tokenizer);
     out(&config.generate.prompt);
-    for token in Generator::new(&lm, &*tokenizer, config) {
-        out_bytes(&tokenizer.decode(&[token]));
-    }
+    generate(&lm, &*tokenizer, config, out_bytes);
     out("\n");
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::exit::Failure;
 use crate::out::out;
 use longnet_train::config::Resolved;
 use longnet_train::estimate::si;
-use longnet_train::generate::Generator;
+use longnet_train::generate::generate;
 use longnet_train::trainer::{Prepared, Report};
 use longnet_train::{backend, checkpoint, data};
 use std::path::Path;
@@ -31,8 +31,10 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
     out(&report::evaluation(&report.evaluation, &report.entropy));
 
     let tokenizer = data::tokenizer(config.data.tokenizer);
-    let generator = Generator::new(&report.lm, &*tokenizer, &config);
-    let sample = tokenizer.decode(&generator.collect::<Vec<_>>());
+    let mut sample = Vec::new();
+    generate(&report.lm, &*tokenizer, &config, |bytes| {
+        sample.extend_from_slice(bytes);
+    });
     let prompt = &config.generate.prompt;
     out(&format!(
         "\nsample      temperature {}, after {prompt:?}:\n",

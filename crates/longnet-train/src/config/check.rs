@@ -198,6 +198,10 @@ impl Problems<'_> {
         self.require(ok, &["generate.temperature"], || {
             "must be 0 or more and finite".into()
         });
+        let ok = g.top_p > 0.0 && g.top_p <= 1.0;
+        self.require(ok, &["generate.top_p"], || {
+            "must be above 0 and at most 1, such as 0.95".into()
+        });
     }
 }
 

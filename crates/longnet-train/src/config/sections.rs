@@ -60,7 +60,7 @@ section! {
         positions: Positions = Positions::Rotary,
         /// Base of the frequencies of rotary and xpos.
         rotary_theta: f64 = 10000.0,
-        /// Distance over which the slowest decaying channels of xpos fall by 2/7.
+        /// Distance over which the fastest decaying channels of xpos fall to 2/7.
         xpos_scale_base: f64 = 512.0,
         /// Share the token embedding with the output head.
         tie: bool = true,
@@ -172,6 +172,8 @@ section! {
         temperature: f64 = 0.8,
         /// Draw from the k likeliest tokens only. 0: from all.
         top_k: usize = 40,
+        /// Draw from the likeliest tokens that reach this probability together, above 0. 1: from all.
+        top_p: f64 = 1.0,
         /// Seed of the draws.
         seed: usize = 0,
     }

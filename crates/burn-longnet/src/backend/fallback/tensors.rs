@@ -1,5 +1,6 @@
 //! Small compositions of tensor ops.
 
+use crate::precision;
 use burn::backend::tensor::{BoolTensor, FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata, get_device_settings};
 use burn::tensor::{DType, Shape, TensorData};
@@ -7,11 +8,12 @@ use burn::tensor::{DType, Shape, TensorData};
 /// Below every finite score, yet finite: `LOW - LOW` is 0 where `-inf + inf` would be NaN.
 pub const LOW: f32 = -1e30;
 
-/// In the dtype of the computation: f64 stays, all else becomes f32.
+/// In the dtype of the computation, see [`precision::wide`].
 pub fn wide<B: Backend>(t: FloatTensor<B>) -> FloatTensor<B> {
-    match t.dtype() {
-        DType::F64 | DType::F32 => t,
-        _ => B::float_cast(t, DType::F32.into()),
+    let dtype = precision::wide(t.dtype());
+    match t.dtype() == dtype {
+        true => t,
+        false => B::float_cast(t, dtype.into()),
     }
 }
 

@@ -10,7 +10,7 @@ use super::state::{ImportError, StateDict};
 use crate::attention::{MultiHeadDilatedAttention, MultiHeadDilatedAttentionConfig};
 use crate::model::{LongNetLM, LongNetLMConfig};
 use crate::pattern::{HeadOffset, MixGradient};
-use burn::tensor::Device;
+use burn::tensor::{DType, Device};
 
 /// `config` with the choices that torchscale has made: offsets by group, mixing weights that are
 /// constants in the backward pass, no attention dropout. Tails are left: see
@@ -44,16 +44,13 @@ pub fn load_attention(
 ///
 /// # Errors
 ///
-/// A tensor is missing, has another shape, or has no place.
-///
-/// # Panics
-///
-/// If the configuration cannot work.
+/// The configuration cannot work; a tensor is missing, has another shape, or has no place.
 pub fn load_lm(
     config: &LongNetLMConfig,
     mut state: StateDict,
     device: &Device,
 ) -> Result<LongNetLM, ImportError> {
+    config.validate(DType::F32)?;
     let mut lm = config.init(device);
     discard_buffers(&mut state);
     state.embedding(&mut lm.embedding, "embed_tokens")?;

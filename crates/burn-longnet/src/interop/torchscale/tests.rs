@@ -128,3 +128,44 @@ fn what_does_not_fit_is_named() {
     let error = StateDict::from_safetensors("nowhere.safetensors").unwrap_err();
     assert!(error.to_string().contains("nowhere.safetensors"), "{error}");
 }
+
+#[test]
+fn arguments_that_cannot_work_are_errors() {
+    let odd = DecoderArgs {
+        decoder_attention_heads: 3,
+        ..args()
+    };
+    let empty = DecoderArgs {
+        segment_length: vec![],
+        dilated_ratio: vec![],
+        ..args()
+    };
+    for (args, said) in [(odd, "n_heads = 3"), (empty, "no branches")] {
+        match load(&args, state(&[])) {
+            Err(ImportError::Config(error)) => {
+                assert!(error.to_string().contains(said), "{error}");
+            }
+            other => panic!("{:?}", other.map(|_| ())),
+        }
+    }
+}
+
+#[test]
+fn of_three_projections_that_become_one_the_missing_is_named() {
+    let config = args().config(&state(&[])).unwrap().with_fused_qkv(true);
+    for missing in ["k_proj.weight", "v_proj.bias"] {
+        let mut state = state(&[]);
+        let name = format!("layers.0.self_attn.{missing}");
+        state.discard(|tensor| tensor == name);
+        let error = load_lm(&config, state, &Device::default()).unwrap_err();
+        assert!(error.to_string().contains(&format!("`{name}`")), "{error}");
+    }
+    let wide = state(&[("layers.0.self_attn.k_proj.weight", &[4, 8])]);
+    let error = load_lm(&config, wide, &Device::default()).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("k_proj.weight` has shape [4, 8]"),
+        "{error}"
+    );
+}
