@@ -1,0 +1,171 @@
+//! Tests of the chunked loss.
+
+use super::*;
+use burn::tensor::{Device, Distribution, Tolerance, activation::log_softmax};
+
+struct Case {
+    hidden: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Tensor<1>,
+    targets: Tensor<1, Int>,
+}
+
+const ROWS: usize = 23;
+
+fn case() -> Case {
+    let device = Device::default().autodiff();
+    let normal = Distribution::Normal(0.0, 1.0);
+    let targets: [i64; ROWS] = std::array::from_fn(|i| if i % 5 == 2 { -7 } else { i as i64 % 11 });
+    Case {
+        hidden: Tensor::random([ROWS, 6], normal, &device).require_grad(),
+        weight: Tensor::random([6, 11], normal, &device).require_grad(),
+        bias: Tensor::random([11], normal, &device).require_grad(),
+        targets: Tensor::from_data(targets, &device),
+    }
+}
+
+/// With all logits at once, by Burn's own operations.
+fn plain(case: &Case, ignored: Option<i64>) -> Tensor<1> {
+    let logits = case.hidden.clone().matmul(case.weight.clone()) + case.bias.clone().unsqueeze();
+    let kept = match ignored {
+        Some(ignored) => case.targets.clone().not_equal_elem(ignored).float(),
+        None => Tensor::ones([ROWS], &case.hidden.device()),
+    };
+    let targets = case.targets.clone().clamp_min(0).unsqueeze_dim::<2>(1);
+    let nll = -log_softmax(logits, 1)
+        .gather(1, targets)
+        .squeeze_dim::<1>(1);
+    (nll * kept.clone()).sum() / kept.sum()
+}
+
+#[test]
+fn the_loss_and_its_gradients_are_those_of_all_logits_at_once() {
+    for chunk in [1, 4, ROWS, 1000] {
+        for ignored in [Some(-7), None] {
+            let mut case = case();
+            if ignored.is_none() {
+                case.targets = case.targets.clamp_min(0);
+            }
+            let options = ChunkedLoss {
+                chunk,
+                ignore_index: ignored,
+            };
+            let chunked = chunked_cross_entropy(
+                case.hidden.clone(),
+                case.weight.clone(),
+                Some(case.bias.clone()),
+                case.targets.clone(),
+                &options,
+            );
+            let expected = plain(&case, ignored);
+            let close = |a: Tensor<2>, b: Tensor<2>| {
+                a.into_data()
+                    .assert_approx_eq::<f32>(&b.into_data(), Tolerance::absolute(1e-6));
+            };
+            close(
+                chunked.clone().inner().unsqueeze(),
+                expected.clone().inner().unsqueeze(),
+            );
+            let got = (chunked * 3.0).backward();
+            let want = (expected * 3.0).backward();
+            close(
+                case.hidden.grad(&got).unwrap(),
+                case.hidden.grad(&want).unwrap(),
+            );
+            close(
+                case.weight.grad(&got).unwrap(),
+                case.weight.grad(&want).unwrap(),
+            );
+            let bias = |grads| case.bias.grad(grads).unwrap().unsqueeze();
+            close(bias(&got), bias(&want));
+        }
+    }
+}
+
+#[test]
+fn the_likelihoods_average_to_the_loss() {
+    let Case {
+        hidden,
+        weight,
+        targets,
+        ..
+    } = case();
+    let options = ChunkedLoss {
+        chunk: 5,
+        ignore_index: Some(-7),
+    };
+    let nll = chunked_nll(
+        hidden.clone(),
+        weight.clone(),
+        None,
+        targets.clone(),
+        &options,
+    );
+    let counted = (0..ROWS).filter(|i| i % 5 != 2).count();
+    let loss = chunked_cross_entropy(hidden, weight, None, targets, &options);
+    let mean = nll.sum().into_scalar::<f32>() / counted as f32;
+    assert!((mean - loss.into_scalar::<f32>()).abs() < 1e-6);
+}
+
+#[test]
+fn nothing_that_counts_is_a_loss_of_zero_without_gradient() {
+    let case = case();
+    let options = ChunkedLoss {
+        chunk: 4,
+        ignore_index: Some(-7),
+    };
+    let none = case.targets.zeros_like() - 7;
+    let loss = chunked_cross_entropy(case.hidden.clone(), case.weight, None, none, &options);
+    assert_eq!(loss.clone().into_scalar::<f32>(), 0.0);
+    let gradient = case.hidden.grad(&loss.backward()).unwrap();
+    assert_eq!(gradient.abs().max().into_scalar::<f32>(), 0.0);
+}
+
+#[test]
+fn half_precision_keeps_the_gradients_of_means_of_many_rows() {
+    let device = Device::default().autodiff();
+    let rows = 4096;
+    let hidden = Tensor::<2>::random([rows, 2], Distribution::Uniform(0.5, 1.5), &device);
+    let bias = Tensor::<1>::from_data([8.0, 0.5, 0.0, -0.5, -1.0], &device);
+    let gradients = |dtype: DType| {
+        let leaf = |x: Tensor<2>| x.cast(dtype).detach().require_grad();
+        let (hidden, bias) = (leaf(hidden.clone()), leaf(bias.clone().unsqueeze()));
+        let weight = leaf(Tensor::zeros([2, 5], &device));
+        let loss = chunked_cross_entropy(
+            hidden,
+            weight.clone(),
+            Some(bias.clone().squeeze_dim(0)),
+            Tensor::zeros([rows], &device),
+            &ChunkedLoss {
+                chunk: 512,
+                ignore_index: None,
+            },
+        );
+        // As loss scaling does.
+        let gradients = (loss * 4096.0).backward();
+        [&weight, &bias].map(|leaf| leaf.grad(&gradients).unwrap().cast(DType::F32))
+    };
+    for (half, full) in gradients(DType::F16).into_iter().zip(gradients(DType::F32)) {
+        half.into_data()
+            .assert_approx_eq::<f32>(&full.into_data(), Tolerance::relative(5e-3));
+    }
+}
+
+#[test]
+fn half_precision_sums_any_number_of_rows() {
+    let device = Device::default().autodiff();
+    let rows = 200_000;
+    let ones = |shape: [usize; 2]| Tensor::<2>::ones(shape, (&device, DType::F16));
+    let weight = ones([1, 4]).require_grad();
+    let options = ChunkedLoss {
+        chunk: rows,
+        ignore_index: None,
+    };
+    let targets = Tensor::zeros([rows], &device);
+    let loss = chunked_cross_entropy(ones([rows, 1]), weight.clone(), None, targets, &options);
+    let gradient = weight.grad(&loss.backward()).unwrap().cast(DType::F32);
+    let expected = burn::tensor::TensorData::from([[-0.75f32, 0.25, 0.25, 0.25]]);
+    gradient
+        .into_data()
+        .assert_approx_eq::<f32>(&expected, Tolerance::absolute(1e-3));
+}
