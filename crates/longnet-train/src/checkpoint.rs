@@ -27,6 +27,8 @@ const MODEL: &str = "model.safetensors";
 const CONFIG: &str = "config.toml";
 const OPTIMIZER: &str = "optimizer.bpk";
 const STATE: &str = "state.json";
+/// Of the run, beside its checkpoints.
+pub(crate) const LOG: &str = "log.jsonl";
 
 /// Why a checkpoint cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +79,16 @@ pub enum CheckpointError {
         /// What does not fit.
         reason: String,
     },
+    /// What is in the place of a new run.
+    #[error(
+        "cannot set aside what is at {path}: {reason}; give the run a folder of its own with train.run_dir"
+    )]
+    SetAside {
+        /// The folder or file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// A part that cannot be written.
     #[error("cannot write {path}: {reason}; the checkpoint before it is untouched")]
     Write {
@@ -88,6 +100,11 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
+    /// The field of the config that is to blame, if one is.
+    pub fn field(&self) -> Option<&'static str> {
+        matches!(self, Self::SetAside { .. }).then_some("train.run_dir")
+    }
+
     fn write(path: &Path, reason: impl ToString) -> Self {
         Self::Write {
             path: path.into(),
@@ -267,23 +284,46 @@ pub enum OpenError {
     Config(#[from] ConfigErrors),
 }
 
-/// Moves an earlier run in `run` out of the way, to the first free `run.1`, `run.2`, ...
+/// Moves an earlier run in `run` out of the way, to the first free `run.1`, `run.2`, ... An empty
+/// folder stays.
 ///
 /// # Errors
 ///
-/// The folder cannot be moved.
+/// What is there is no run, or cannot be moved.
 pub fn set_aside(run: &Path) -> Result<Option<PathBuf>, CheckpointError> {
+    // Without a slash at the end, which would make a number the name of a new entry.
+    let run: PathBuf = run.components().collect();
     if !run.exists() {
         return Ok(None);
     }
-    let numbered = |i: usize| {
-        let mut name = run.as_os_str().to_owned();
-        name.push(format!(".{i}"));
-        PathBuf::from(name)
+    let failed = |reason: String| CheckpointError::SetAside {
+        path: run.clone(),
+        reason,
     };
-    let aside = (1..).map(numbered).find(|path| !path.exists());
+    if !run.is_dir() {
+        return Err(failed("it is a file".into()));
+    }
+    let entries = fs::read_dir(&run).map_err(|e| failed(e.to_string()))?;
+    if entries.count() == 0 {
+        return Ok(None);
+    }
+    let has = |name| run.join(name).is_file();
+    if !has(LATEST) && !(has(CONFIG) && has(LOG)) {
+        return Err(failed(
+            "it holds files but no run ('latest', or config.toml and log.jsonl)".into(),
+        ));
+    }
+    let Some(name) = run.file_name() else {
+        return Err(failed("it has no name that could be changed".into()));
+    };
+    let numbered = |i: usize| {
+        let mut name = name.to_owned();
+        name.push(format!(".{i}"));
+        run.with_file_name(name)
+    };
+    let aside = (1..).map(numbered).find(|p| p.symlink_metadata().is_err());
     let aside = aside.expect("numbers do not end");
-    fs::rename(run, &aside).map_err(|e| CheckpointError::write(&aside, e))?;
+    fs::rename(&run, &aside).map_err(|e| failed(e.to_string()))?;
     Ok(Some(aside))
 }
 

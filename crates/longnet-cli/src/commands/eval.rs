@@ -19,7 +19,6 @@ pub fn run(args: EvalArgs) -> Result<(), Failure> {
     let entropy = Entropy::of(valid.slices(0..valid.len()));
     let windows = Windows::new(Arc::new(valid), config.data.context, "validation")?;
     let evaluation = evaluate(&lm, &windows, config.train.batch);
-    out(&format!("checkpoint  {}\n", checkpoint.folder().display()));
-    out(&report::evaluation(&evaluation, &entropy));
-    Ok(())
+    out(&format!("checkpoint  {}\n", checkpoint.folder().display()))?;
+    out(&report::evaluation(&evaluation, &entropy))
 }

@@ -25,10 +25,10 @@ pub fn run(mut args: GenerateArgs) -> Result<(), Failure> {
     let config = &checkpoint.config.config;
     let lm = checkpoint.weights(config.language_model().init(&device))?;
     let tokenizer = data::tokenizer(config.data.tokenizer);
-    out(&config.generate.prompt);
+    out(&config.generate.prompt)?;
     for token in Generator::new(&lm, &*tokenizer, config) {
-        out_bytes(&tokenizer.decode(&[token]));
+        out_bytes(&tokenizer.decode(&[token]))?;
     }
-    out("\n");
+    out("\n")?;
     Ok(())
 }

@@ -15,10 +15,11 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
     let resolved = Resolved::load(Some(&args.config.config), &args.config.set.set)?;
     let device = backend::device(&args.backend.backend)?;
     let config = resolved.config.clone();
-    let prepared = Prepared::new(resolved, &device)?;
+    let prepared =
+        Prepared::new(resolved.clone(), &device).map_err(|e| Failure::of(&resolved, e))?;
     let run = Path::new(&config.train.run_dir);
-    let aside = checkpoint::set_aside(run)?;
-    out(&header(&prepared, run, aside.as_deref()));
+    let aside = checkpoint::set_aside(run).map_err(|e| Failure::of(&resolved, e))?;
+    out(&header(&prepared, run, aside.as_deref()))?;
 
     let report = prepared.train(args.progress.into())?;
     let Report {
@@ -27,8 +28,8 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
     out(&format!(
         "\ncheckpoint  {} ({steps} steps)\n",
         checkpoint.display()
-    ));
-    out(&report::evaluation(&report.evaluation, &report.entropy));
+    ))?;
+    out(&report::evaluation(&report.evaluation, &report.entropy))?;
 
     let tokenizer = data::tokenizer(config.data.tokenizer);
     let generator = Generator::new(&report.lm, &*tokenizer, &config);
@@ -37,12 +38,12 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
     out(&format!(
         "\nsample      temperature {}, after {prompt:?}:\n",
         config.generate.temperature
-    ));
+    ))?;
     let sample = String::from_utf8_lossy(&sample);
     for line in format!("{prompt}{sample}").lines() {
-        out(&format!("    {line}\n"));
+        out(&format!("    {line}\n"))?;
     }
-    out(&next(&args.config.config, run, config.train.steps));
+    out(&next(&args.config.config, run, config.train.steps))?;
     Ok(())
 }
 

@@ -38,3 +38,14 @@ pub enum TrainError {
     #[error("the training framework stopped: {0}")]
     Framework(String),
 }
+
+impl TrainError {
+    /// The field of the config that is to blame, if one is.
+    pub fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::Data(error) => error.field(),
+            Self::Checkpoint(error) => error.field(),
+            _ => None,
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::steps::{Outcome, Steps};
 use super::{TrainError, Trainee};
+use crate::checkpoint::LOG;
 use crate::config::Resolved;
 use crate::data::{self, Cursor, Split, Tokens, Windows};
 use crate::entropy::Entropy;
@@ -92,7 +93,7 @@ impl Prepared {
         fs::create_dir_all(&run).map_err(failed(&run))?;
         let path = run.join("config.toml");
         fs::write(&path, self.config.to_string()).map_err(failed(&path))?;
-        let path = run.join("log.jsonl");
+        let path = run.join(LOG);
         let log = fs::File::create(&path).map_err(failed(&path))?;
 
         let seed = settings.seed as u64;
