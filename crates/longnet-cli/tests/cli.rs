@@ -287,6 +287,10 @@ fn a_loss_that_is_not_finite_stops_the_run_and_names_step_and_text() {
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(error.starts_with("error: step 2: the loss is "), "{error}");
     assert!(
+        error.contains("or clipping (train.clip = 1.0) may help"),
+        "{error}"
+    );
+    assert!(
         error.contains("the batch was text/") && error.contains(".txt from byte "),
         "{error}"
     );

@@ -308,7 +308,8 @@ pub fn set_aside(run: &Path) -> Result<Option<PathBuf>, CheckpointError> {
         return Ok(None);
     }
     let has = |name| run.join(name).is_file();
-    if !has(LATEST) && !(has(CONFIG) && has(LOG)) {
+    let is_run = has(LATEST) || (has(CONFIG) && has(LOG));
+    if !is_run {
         return Err(failed(
             "it holds files but no run ('latest', or config.toml and log.jsonl)".into(),
         ));

@@ -169,6 +169,7 @@ impl Fit<'_> {
                 step: self.step,
                 loss: measured.loss,
                 norm,
+                clip: settings.clip,
                 batch: places.join(", "),
             });
         }
