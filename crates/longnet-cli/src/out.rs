@@ -1,7 +1,7 @@
 //! Writing to standard output.
 
 use crate::exit::Failure;
-use std::io::{ErrorKind, Write, stdout};
+use std::io::{ErrorKind, Write, stderr, stdout};
 
 /// Prints `text` at once. A reader that has gone, such as `head`, ends the program quietly.
 ///
@@ -19,4 +19,10 @@ pub fn out_bytes(bytes: &[u8]) -> Result<(), Failure> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
         result => result.map_err(Failure::Output),
     }
+}
+
+/// Says on standard error what the user should know of a command that goes on.
+pub fn warn(text: &str) {
+    // There is nowhere left to say that standard error is full.
+    let _ = writeln!(stderr(), "warning: {text}");
 }

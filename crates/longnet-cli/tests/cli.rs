@@ -109,6 +109,8 @@ fn the_same_seed_gives_the_same_run_and_the_earlier_run_is_kept() {
         weights("runs/tiny") == weights("runs/tiny.1"),
         "two results"
     );
+    let state = |run: &str| fs::read(place.path(run).join("step-000012/state.json")).unwrap();
+    assert!(state("runs/tiny") == state("runs/tiny.1"), "two states");
     place.good(&["train", "tiny.toml", "--set", "train.seed=1"]);
     assert!(
         weights("runs/tiny") != weights("runs/tiny.1"),
@@ -257,17 +259,6 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_still_loads() {
         "{error}"
     );
     place.good(&["eval", "--checkpoint", "runs/tiny/step-000010"]);
-    let error = place.bad(
-        1,
-        &[
-            "eval",
-            "--checkpoint",
-            "runs/tiny/step-000010",
-            "--set",
-            "model.d_model=32",
-        ],
-    );
-    assert!(error.contains("do not fit the config"), "{error}");
 }
 
 #[test]

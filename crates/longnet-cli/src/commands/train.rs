@@ -11,6 +11,8 @@ use longnet_train::trainer::{Prepared, Report};
 use longnet_train::{backend, checkpoint, data};
 use std::path::Path;
 
+const VALIDATION: &str = "validation";
+
 pub fn run(args: TrainArgs) -> Result<(), Failure> {
     let resolved = Resolved::load(Some(&args.config.config), &args.config.set.set)?;
     let device = backend::device(&args.backend.backend)?;
@@ -29,7 +31,11 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
         "\ncheckpoint  {} ({steps} steps)\n",
         checkpoint.display()
     ))?;
-    out(&report::evaluation(&report.evaluation, &report.entropy))?;
+    out(&report::evaluation(
+        VALIDATION,
+        &report.evaluation,
+        &report.entropy,
+    ))?;
 
     let tokenizer = data::tokenizer(config.data.tokenizer);
     let generator = Generator::new(&report.lm, &*tokenizer, &config);
@@ -57,7 +63,7 @@ fn header(prepared: &Prepared, run: &Path, aside: Option<&Path>) -> String {
         text.train.text().len(),
         report::size(&text.train),
         report::size(&text.valid),
-        report::entropies(&prepared.entropy),
+        report::entropies(VALIDATION, &prepared.entropy),
         si(prepared.parameters() as f64),
         run.display(),
     );
