@@ -22,7 +22,8 @@ Examples:
 const EVAL_EXAMPLES: &str = "\
 Examples:
     longnet eval --run runs/quickstart
-    longnet eval --run runs/quickstart --set data.context=512    (what less context costs)";
+    longnet eval --run runs/quickstart --set data.context=512    (what less context costs)
+    longnet eval --run runs/quickstart --set data.paths=book.txt (all of another text)";
 
 const GENERATE_EXAMPLES: &str = "\
 Example:
@@ -45,6 +46,9 @@ pub enum Command {
     #[command(after_help = TRAIN_EXAMPLES)]
     Train(TrainArgs),
     /// Measure a trained model on its validation text, or on other text
+    ///
+    /// Without changes to data.paths this is the text that the run held out, found again where the run
+    /// found it. With other data.paths it is all of the text they name.
     #[command(after_help = EVAL_EXAMPLES)]
     Eval(EvalArgs),
     /// Continue a prompt with a trained model

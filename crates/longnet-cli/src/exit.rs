@@ -2,7 +2,7 @@
 
 use longnet_train::backend::BackendError;
 use longnet_train::checkpoint::{CheckpointError, OpenError};
-use longnet_train::config::ConfigErrors;
+use longnet_train::config::{ConfigErrors, Resolved};
 use longnet_train::data::DataError;
 use longnet_train::trainer::TrainError;
 use std::process::ExitCode;
@@ -25,6 +25,9 @@ pub enum Failure {
     /// The run ended early.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// Standard output cannot be written.
+    #[error("cannot write standard output: {0}")]
+    Output(std::io::Error),
 }
 
 impl From<OpenError> for Failure {
@@ -37,6 +40,21 @@ impl From<OpenError> for Failure {
 }
 
 impl Failure {
+    /// `error` of a run or evaluation of `config`: with its place, if the config is to blame.
+    pub fn of(config: &Resolved, error: impl Into<Self>) -> Self {
+        let error = error.into();
+        let field = match &error {
+            Self::Data(error) => error.field(),
+            Self::Checkpoint(error) => error.field(),
+            Self::Train(error) => error.field(),
+            _ => None,
+        };
+        match field {
+            Some(field) => Self::Config(config.blame(field, error)),
+            None => error,
+        }
+    }
+
     /// 2 where clap, too, would have refused: the command line or the config is wrong. 1 otherwise.
     pub fn code(&self) -> ExitCode {
         match self {

@@ -6,6 +6,7 @@ mod exit;
 mod out;
 
 use clap::Parser;
+use std::io::{Write, stderr};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -13,7 +14,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             for line in failure.to_string().lines() {
-                eprintln!("error: {line}");
+                // There is nowhere left to say that standard error is full.
+                let _ = writeln!(stderr(), "error: {line}");
             }
             failure.code()
         }

@@ -1,21 +1,28 @@
 //! Writing to standard output.
 
-use std::io::{ErrorKind, Write, stdout};
+use crate::exit::Failure;
+use std::io::{ErrorKind, Write, stderr, stdout};
 
 /// Prints `text` at once. A reader that has gone, such as `head`, ends the program quietly.
 ///
-/// # Panics
+/// # Errors
 ///
-/// If standard output cannot be written for another reason, as with `print!`.
-pub fn out(text: &str) {
-    out_bytes(text.as_bytes());
+/// Standard output cannot be written for another reason, such as a full disk.
+pub fn out(text: &str) -> Result<(), Failure> {
+    out_bytes(text.as_bytes())
 }
 
 /// As [`out`], for bytes that need not be UTF-8.
-pub fn out_bytes(bytes: &[u8]) {
+pub fn out_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
-        result => result.expect("standard output can be written"),
+        result => result.map_err(Failure::Output),
     }
+}
+
+/// Says on standard error what the user should know of a command that goes on.
+pub fn warn(text: &str) {
+    // There is nowhere left to say that standard error is full.
+    let _ = writeln!(stderr(), "warning: {text}");
 }

@@ -1,82 +1,10 @@
 //! The built program: a tiny run from config to text, and what wrong uses are told.
 
+mod place;
+
+use place::{CONFIG, Place};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-
-const CONFIG: &str = r#"
-[model]
-d_model = 16
-heads = 2
-layers = 1
-[attention]
-segments = [16, 64]
-dilations = [1, 4]
-[data]
-paths = ["text"]
-context = 64
-valid_fraction = 0.1
-[train]
-steps = 12
-warmup = 2
-batch = 2
-eval_every = 6
-eval_windows = 2
-checkpoint_every = 5
-lr = 1e-2
-log_seconds = 0.001
-[generate]
-tokens = 20
-"#;
-
-/// A folder with a config and some text.
-struct Place(tempfile::TempDir);
-
-impl Place {
-    fn new() -> Self {
-        let place = Self(tempfile::tempdir().unwrap());
-        fs::create_dir(place.path("text")).unwrap();
-        for file in 0..4 {
-            let lines = (0..120).map(|line| format!("line {line} of file {file}: all is well\n"));
-            fs::write(
-                place.path(&format!("text/{file}.txt")),
-                lines.collect::<String>(),
-            )
-            .unwrap();
-        }
-        fs::write(place.path("tiny.toml"), CONFIG).unwrap();
-        place
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_longnet"))
-            .current_dir(self.0.path())
-            .args(args)
-            .output()
-            .unwrap()
-    }
-
-    /// Standard output of a command that must succeed.
-    fn good(&self, args: &[&str]) -> String {
-        let output = self.run(args);
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{args:?}: {errors}");
-        String::from_utf8_lossy(&output.stdout).into()
-    }
-
-    /// Standard error of a command that must fail with `code`.
-    fn bad(&self, code: i32, args: &[&str]) -> String {
-        let output = self.run(args);
-        let errors = String::from_utf8_lossy(&output.stderr).to_string();
-        assert_eq!(output.status.code(), Some(code), "{args:?}: {errors}");
-        assert!(output.stdout.is_empty(), "{args:?}");
-        errors
-    }
-}
+use std::path::Path;
 
 /// The number before `unit` in the line of `text` that starts with `start`.
 fn number(text: &str, start: &str, unit: &str) -> f64 {
@@ -194,6 +122,8 @@ fn the_same_seed_gives_the_same_run_and_the_earlier_run_is_kept() {
         weights("runs/tiny") == weights("runs/tiny.1"),
         "two results"
     );
+    let state = |run: &str| fs::read(place.path(run).join("step-000012/state.json")).unwrap();
+    assert!(state("runs/tiny") == state("runs/tiny.1"), "two states");
     place.good(&["train", "tiny.toml", "--set", "train.seed=1"]);
     assert!(
         weights("runs/tiny") != weights("runs/tiny.1"),
@@ -287,13 +217,19 @@ fn config_show_and_check_print_origins_and_warnings() {
 }
 
 #[test]
-fn data_and_checkpoints_that_are_not_there_exit_with_1_and_are_named() {
+fn data_and_checkpoints_that_are_not_there_are_named() {
     let place = Place::new();
-    let error = place.bad(1, &["train", "tiny.toml", "--set", "data.paths=*.py"]);
-    assert!(error.contains("no file matches the glob '*.py'"), "{error}");
-    let error = place.bad(1, &["train", "tiny.toml", "--set", "data.context=100000"]);
+    let error = place.bad(2, &["train", "tiny.toml", "--set", "data.paths=*.py"]);
     assert!(
-        error.contains("one window takes data.context + 1 = 100001"),
+        error.starts_with(
+            "error: --set data.paths=*.py: data.paths: no file matches the glob '*.py'"
+        ),
+        "{error}"
+    );
+    let error = place.bad(2, &["train", "tiny.toml", "--set", "data.context=100000"]);
+    assert!(
+        error.starts_with("error: --set data.context=100000: ")
+            && error.contains("one window takes data.context + 1 = 100001"),
         "{error}"
     );
     let error = place.bad(1, &["eval", "--run", "runs/none"]);
@@ -336,17 +272,6 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_still_loads() {
         "{error}"
     );
     place.good(&["eval", "--checkpoint", "runs/tiny/step-000010"]);
-    let error = place.bad(
-        1,
-        &[
-            "eval",
-            "--checkpoint",
-            "runs/tiny/step-000010",
-            "--set",
-            "model.d_model=32",
-        ],
-    );
-    assert!(error.contains("do not fit the config"), "{error}");
 }
 
 #[test]
@@ -365,6 +290,10 @@ fn a_loss_that_is_not_finite_stops_the_run_and_names_step_and_text() {
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(error.starts_with("error: step 2: the loss is "), "{error}");
+    assert!(
+        error.contains("or clipping (train.clip = 1.0) may help"),
+        "{error}"
+    );
     assert!(
         error.contains("the batch was text/") && error.contains(".txt from byte "),
         "{error}"

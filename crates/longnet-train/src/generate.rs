@@ -18,12 +18,16 @@ pub fn sampling(generate: &Generate) -> Sampling {
 
 /// Continues `config.generate.prompt`, where an empty one stands for a line feed, and hands the bytes
 /// of each token to `each` as soon as it is drawn.
-pub fn generate(
+///
+/// # Errors
+///
+/// The first error of `each`, which ends the text.
+pub fn generate<E>(
     lm: &LongNetLM,
     tokenizer: &dyn Tokenizer,
     config: &Config,
-    mut each: impl FnMut(&[u8]),
-) {
+    mut each: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
     let generate = &config.generate;
     let prompt = match generate.prompt.as_str() {
         "" => "\n",
@@ -31,10 +35,15 @@ pub fn generate(
     };
     let prompt = tokenizer.encode(prompt.as_bytes()).into_iter();
     let prompt: Vec<_> = prompt.map(|token| token as usize).collect();
+    let mut result = Ok(());
     lm.generate_while(&prompt, generate.tokens, &sampling(generate), |token| {
-        each(&tokenizer.decode(&[token as i32]));
-        ControlFlow::Continue(())
+        result = each(&tokenizer.decode(&[token as i32]));
+        match result {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
     });
+    result
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use longnet_train::checkpoint::{self, Checkpoint};
+use longnet_train::checkpoint::{self, Checkpoint, State};
 use longnet_train::config::Resolved;
 use longnet_train::config::sections::Train;
 use longnet_train::data::Cursor;
@@ -24,7 +24,12 @@ fn saved(run: &Path, step: usize, model: &Linear) -> PathBuf {
     let grads = burn::optim::GradientsParams::from_grads(grads, model);
     optimizer.step(1e-3, model.clone(), grads);
     fs::create_dir_all(run).unwrap();
-    checkpoint::save(run, &config, model, &optimizer, step, CURSOR).unwrap()
+    let state = State {
+        step,
+        cursor: CURSOR,
+        ..State::default()
+    };
+    checkpoint::save(run, &config, model, &optimizer, state).unwrap()
 }
 
 fn weights(model: &Linear) -> Tensor<2> {

@@ -112,6 +112,39 @@ fn values_out_of_range_or_at_odds_say_what_to_do() {
 }
 
 #[test]
+fn values_that_no_device_can_hold_are_refused() {
+    for set in [
+        "model.layers=9223372036854775807",
+        "model.d_model=9223372036854775806",
+        "model.rotary_theta=nan",
+        "model.rotary_theta=0",
+        "model.xpos_scale_base=inf",
+        "model.dropout=0.99999999999",
+        "data.context=1000000000000",
+        "train.steps=9223372036854775807",
+        "train.lr=1e300",
+        "train.eps=1e-60",
+        "train.clip=1e39",
+        "train.log_seconds=1e300",
+        "train.batch=1000000000",
+        "train.batch=65000",
+        "generate.tokens=9223372036854775807",
+    ] {
+        // 64 Ki sequences of this length are too many for one pass.
+        let error = errors("context = 65536\n", &[set]);
+        let (key, _) = set.split_once('=').unwrap();
+        let expected = format!("--set {set}: {key} = ");
+        assert!(
+            error.len() == 1 && error[0].starts_with(&expected),
+            "{error:?}"
+        );
+    }
+    let large = ["model.d_model=131072", "model.layers=1000"];
+    let error = errors("", &large);
+    assert!(error[0].contains("parameters, and 1000"), "{error:?}");
+}
+
+#[test]
 fn inconsistent_values_blame_the_one_that_was_given() {
     // heads stands in the file, kv_heads on the command line.
     let error = errors("", &["model.kv_heads=3"]);

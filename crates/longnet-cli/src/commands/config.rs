@@ -11,18 +11,17 @@ pub fn run(command: ConfigCommand) -> Result<(), Failure> {
         ConfigCommand::Check(args) => check(&load(&args)?),
         ConfigCommand::Show(args) => out(&load(&args)?.to_string()),
     }
-    Ok(())
 }
 
 fn load(args: &ConfigArgs) -> Result<Resolved, ConfigErrors> {
     Resolved::load(Some(&args.config), &args.set.set)
 }
 
-fn check(resolved: &Resolved) {
+fn check(resolved: &Resolved) -> Result<(), Failure> {
     let config = &resolved.config;
     let mut text = format!("ok\n{}\n", Estimate::of(config));
     for warning in config.pattern().warnings(config.data.context) {
         text += &format!("warning: {warning}\n");
     }
-    out(&text);
+    out(&text)
 }

@@ -3,7 +3,7 @@
 use super::checkpoint;
 use crate::args::GenerateArgs;
 use crate::exit::Failure;
-use crate::out::{out, out_bytes};
+use crate::out::{out, out_bytes, warn};
 use longnet_train::config::quoted;
 use longnet_train::generate::generate;
 use longnet_train::{backend, data};
@@ -25,9 +25,12 @@ pub fn run(mut args: GenerateArgs) -> Result<(), Failure> {
     let checkpoint = checkpoint(&args.model)?;
     let config = &checkpoint.config.config;
     let lm = checkpoint.weights(config.language_model().init(&device))?;
+    for change in checkpoint.attention_changes() {
+        warn(&change);
+    }
     let tokenizer = data::tokenizer(config.data.tokenizer);
-    out(&config.generate.prompt);
-    generate(&lm, &*tokenizer, config, out_bytes);
-    out("\n");
+    out(&config.generate.prompt)?;
+    generate(&lm, &*tokenizer, config, out_bytes)?;
+    out("\n")?;
     Ok(())
 }

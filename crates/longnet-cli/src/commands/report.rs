@@ -4,30 +4,30 @@ use longnet_train::data::Tokens;
 use longnet_train::entropy::Entropy;
 use longnet_train::evaluate::Evaluation;
 
-/// The text that a run learns or is measured on.
-pub fn entropies(entropy: &Entropy) -> String {
+/// How predictable the `label` text is.
+pub fn entropies(label: &str, entropy: &Entropy) -> String {
     format!(
-        "order-0 {:.3}, order-1 (bigrams) {:.3} bits/byte of the validation text",
+        "order-0 {:.3}, order-1 (bigrams) {:.3} bits/byte of the {label} text",
         entropy.order0, entropy.order1
     )
 }
 
-/// An evaluation beside the entropies of its text.
-pub fn evaluation(evaluation: &Evaluation, entropy: &Entropy) -> String {
+/// An evaluation on the `label` text beside the entropies of its text.
+pub fn evaluation(label: &str, evaluation: &Evaluation, entropy: &Entropy) -> String {
     let bits = evaluation.bits_per_byte();
     let verdict = match bits < entropy.order1 {
         true => "below",
         false => "not below",
     };
     format!(
-        "validation  loss {:.4}, perplexity {:.2}, {bits:.3} bits/byte over {} tokens at {:.0} tokens/s\n\
+        "{label:<12}loss {:.4}, perplexity {:.2}, {bits:.3} bits/byte over {} tokens at {:.0} tokens/s\n\
          entropy     {}\n\
          The model is {verdict} what the byte before alone can tell.\n",
         evaluation.loss,
         evaluation.loss.exp(),
         evaluation.tokens,
         evaluation.tokens as f64 / evaluation.seconds,
-        entropies(entropy),
+        entropies(label, entropy),
     )
 }
 

@@ -11,14 +11,17 @@ use longnet_train::trainer::{Prepared, Report};
 use longnet_train::{backend, checkpoint, data};
 use std::path::Path;
 
+const VALIDATION: &str = "validation";
+
 pub fn run(args: TrainArgs) -> Result<(), Failure> {
     let resolved = Resolved::load(Some(&args.config.config), &args.config.set.set)?;
     let device = backend::device(&args.backend.backend)?;
     let config = resolved.config.clone();
-    let prepared = Prepared::new(resolved, &device)?;
+    let prepared =
+        Prepared::new(resolved.clone(), &device).map_err(|e| Failure::of(&resolved, e))?;
     let run = Path::new(&config.train.run_dir);
-    let aside = checkpoint::set_aside(run)?;
-    out(&header(&prepared, run, aside.as_deref()));
+    let aside = checkpoint::set_aside(run).map_err(|e| Failure::of(&resolved, e))?;
+    out(&header(&prepared, run, aside.as_deref()))?;
 
     let report = prepared.train(args.progress.into())?;
     let Report {
@@ -27,24 +30,29 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
     out(&format!(
         "\ncheckpoint  {} ({steps} steps)\n",
         checkpoint.display()
-    ));
-    out(&report::evaluation(&report.evaluation, &report.entropy));
+    ))?;
+    out(&report::evaluation(
+        VALIDATION,
+        &report.evaluation,
+        &report.entropy,
+    ))?;
 
     let tokenizer = data::tokenizer(config.data.tokenizer);
     let mut sample = Vec::new();
     generate(&report.lm, &*tokenizer, &config, |bytes| {
         sample.extend_from_slice(bytes);
-    });
+        Ok::<_, Failure>(())
+    })?;
     let prompt = &config.generate.prompt;
     out(&format!(
         "\nsample      temperature {}, after {prompt:?}:\n",
         config.generate.temperature
-    ));
+    ))?;
     let sample = String::from_utf8_lossy(&sample);
     for line in format!("{prompt}{sample}").lines() {
-        out(&format!("    {line}\n"));
+        out(&format!("    {line}\n"))?;
     }
-    out(&next(&args.config.config, run, config.train.steps));
+    out(&next(&args.config.config, run, config.train.steps))?;
     Ok(())
 }
 
@@ -58,7 +66,7 @@ fn header(prepared: &Prepared, run: &Path, aside: Option<&Path>) -> String {
         text.train.text().len(),
         report::size(&text.train),
         report::size(&text.valid),
-        report::entropies(&prepared.entropy),
+        report::entropies(VALIDATION, &prepared.entropy),
         si(prepared.parameters() as f64),
         run.display(),
     );

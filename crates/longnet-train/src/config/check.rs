@@ -11,6 +11,11 @@ pub(super) fn check(resolved: &Resolved) -> Vec<ConfigError> {
         resolved,
         found: Vec::new(),
     };
+    problems.limits();
+    if !problems.found.is_empty() {
+        // The other checks calculate with these.
+        return problems.found;
+    }
     problems.model();
     problems.attention();
     problems.data();
@@ -19,6 +24,31 @@ pub(super) fn check(resolved: &Resolved) -> Vec<ConfigError> {
     problems.library();
     problems.found
 }
+
+/// The largest value of each field that has a limit: what the arithmetic of sizes and the devices of
+/// today can hold, with room to spare.
+const LIMITS: [(&str, i64); 16] = [
+    ("model.d_model", 1 << 20),
+    ("model.heads", 1 << 20),
+    ("model.kv_heads", 1 << 20),
+    ("model.layers", 1 << 16),
+    ("model.ffn", 1 << 24),
+    ("data.context", 1 << 31),
+    ("data.valid_block", 1 << 40),
+    ("train.steps", 1 << 40),
+    ("train.batch", 1 << 16),
+    ("train.accumulate", 1 << 16),
+    ("train.loss_chunk", 1 << 31),
+    ("train.eval_every", 1 << 40),
+    ("train.eval_windows", 1 << 40),
+    ("train.checkpoint_every", 1 << 40),
+    ("generate.tokens", 1 << 31),
+    ("generate.top_k", 1 << 31),
+];
+
+/// Parameters of a model and tokens of one pass that are refused beyond this.
+const MOST_PARAMETERS: u64 = 100_000_000_000;
+const MOST_TOKENS: u64 = 1 << 31;
 
 struct Problems<'a> {
     resolved: &'a Resolved,
@@ -38,19 +68,36 @@ impl Problems<'_> {
             Origin::Default => 2,
         };
         let key = keys.iter().min_by_key(certainty).expect("a check has keys");
-        let (section, field) = key.split_once('.').expect("keys are section.field");
-        let value = self
-            .resolved
-            .config
-            .sections()
-            .into_iter()
-            .find(|s| s.key() == section)
-            .and_then(|s| s.get(field))
-            .map_or("unset".to_string(), |value| value.to_string());
+        let value = self.value(key);
+        let value = value.map_or("unset".to_string(), |value| value.to_string());
         self.found.push(ConfigError {
             origin: self.resolved.origin(key).clone(),
             key: format!("{key} = {value}"),
             message: message(),
+        });
+    }
+
+    fn value(&self, key: &str) -> Option<toml::Value> {
+        let (section, field) = key.split_once('.').expect("keys are section.field");
+        let sections = self.resolved.config.sections();
+        sections
+            .into_iter()
+            .find(|s| s.key() == section)?
+            .get(field)
+    }
+
+    fn limits(&mut self) {
+        for (key, most) in LIMITS {
+            let value = self.value(key).and_then(|v| v.as_integer()).unwrap_or(0);
+            self.require(value <= most, &[key], || format!("must be {most} or less"));
+        }
+    }
+
+    /// A number above 0 that the device, which computes in f32, does not take for 0 or infinite.
+    fn positive(&mut self, key: &str, value: f64) {
+        let ok = value > 0.0 && (value as f32).is_normal();
+        self.require(ok, &[key], || {
+            "must be above 0 and finite, also as a 32 bit float (1.2e-38 to 3.4e38)".into()
         });
     }
 
@@ -61,7 +108,8 @@ impl Problems<'_> {
     }
 
     fn share(&mut self, key: &str, value: f64) {
-        let ok = (0.0..1.0).contains(&value);
+        // A value that is 1 in f32 would be divided by 0 there.
+        let ok = value >= 0.0 && (value as f32) < 1.0;
         self.require(ok, &[key], || "must be 0 or more and below 1".into());
     }
 
@@ -73,6 +121,8 @@ impl Problems<'_> {
         self.at_least("model.ffn", m.ffn.unwrap_or(1), 1);
         self.at_least("model.kv_heads", m.kv_heads.unwrap_or(1), 1);
         self.share("model.dropout", m.dropout);
+        self.positive("model.rotary_theta", m.rotary_theta);
+        self.positive("model.xpos_scale_base", m.xpos_scale_base);
         if m.d_model == 0 || m.heads == 0 || m.kv_heads == Some(0) {
             return;
         }
@@ -155,21 +205,31 @@ impl Problems<'_> {
                 t.warmup, t.steps
             )
         });
-        for (key, value) in [
-            ("train.lr", t.lr),
-            ("train.eps", t.eps),
-            ("train.log_seconds", t.log_seconds),
-        ] {
-            let ok = value > 0.0 && value.is_finite();
-            self.require(ok, &[key], || "must be above 0 and finite".into());
-        }
+        self.positive("train.lr", t.lr);
+        self.positive("train.eps", t.eps);
+        let ok = t.log_seconds > 0.0 && t.log_seconds <= 1e9;
+        self.require(ok, &["train.log_seconds"], || {
+            "must be above 0 and at most 1e9".into()
+        });
         for (key, value) in [
             ("train.weight_decay", t.weight_decay),
             ("train.clip", t.clip),
         ] {
-            let ok = value >= 0.0 && value.is_finite();
-            self.require(ok, &[key], || "must be 0 or more and finite".into());
+            let ok = value >= 0.0 && (value as f32).is_finite();
+            self.require(ok, &[key], || {
+                "must be 0 or more and finite, also as a 32 bit float (at most 3.4e38)".into()
+            });
         }
+        let tokens = t.batch as u64 * self.resolved.config.data.context as u64;
+        self.require(
+            tokens <= MOST_TOKENS,
+            &["train.batch", "data.context"],
+            || {
+                format!(
+                    "batch times context is {tokens} tokens in one pass, and {MOST_TOKENS} are the limit; use train.accumulate for large steps"
+                )
+            },
+        );
         self.share("train.beta1", t.beta1);
         self.share("train.beta2", t.beta2);
         let ok = (0.0..=1.0).contains(&t.lr_floor);
@@ -187,6 +247,13 @@ impl Problems<'_> {
             return;
         }
         let model = self.resolved.config.language_model();
+        let parameters = model.num_params() as u64;
+        let keys = ["model.d_model", "model.layers", "model.ffn", "data.context"];
+        self.require(parameters <= MOST_PARAMETERS, &keys, || {
+            format!(
+                "the model would have {parameters} parameters, and {MOST_PARAMETERS} are the limit"
+            )
+        });
         let message = model.validate(DType::F32).err().map(|e| e.to_string());
         let keys = ["model.positions", "model.xpos_scale_base", "data.context"];
         self.require(message.is_none(), &keys, || message.unwrap_or_default());

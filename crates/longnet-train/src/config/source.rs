@@ -72,6 +72,15 @@ impl Resolved {
         }
     }
 
+    /// `message`, which names the field `key`, as an error at the place the field comes from.
+    pub fn blame(&self, key: &str, message: impl ToString) -> ConfigErrors {
+        ConfigErrors(vec![ConfigError {
+            origin: self.origin(key).clone(),
+            key: String::new(),
+            message: message.to_string(),
+        }])
+    }
+
     /// Where the value of `key` (`section.field`) comes from.
     pub fn origin(&self, key: &str) -> &Origin {
         self.origins.get(key).unwrap_or(&Origin::Default)

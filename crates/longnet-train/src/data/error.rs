@@ -70,6 +70,15 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// The field of the config that is to blame, if one is.
+    pub fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::Read { .. } => None,
+            Self::NoWindow { .. } => Some("data.context"),
+            _ => Some("data.paths"),
+        }
+    }
+
     pub(crate) fn read(path: &std::path::Path, source: std::io::Error) -> Self {
         Self::Read {
             path: path.into(),

@@ -6,6 +6,7 @@
 
 mod error;
 pub mod files;
+mod fingerprint;
 mod random;
 mod split;
 mod stream;
@@ -14,6 +15,7 @@ mod tokenizer;
 mod windows;
 
 pub use error::DataError;
+pub use fingerprint::Fingerprint;
 pub use random::Random;
 pub use split::{Split, split};
 pub use stream::{Stream, Tokens};
@@ -30,12 +32,20 @@ pub fn tokenizer(kind: TokenizerKind) -> Box<dyn Tokenizer> {
     }
 }
 
-/// Finds, maps and splits the text of a config.
+/// Finds and maps the text of a config.
 ///
 /// # Errors
 ///
 /// A path that does not exist or matches nothing, a file that cannot be read, no text at all.
+pub fn open(data: &Data) -> Result<Text, DataError> {
+    Text::open(&files::find(data)?)
+}
+
+/// Finds, maps and splits the text of a config.
+///
+/// # Errors
+///
+/// As [`open`], and text that is too short.
 pub fn load(data: &Data) -> Result<Split, DataError> {
-    let text = Text::open(&files::find(data)?)?;
-    split(text, data.valid_fraction, data.valid_block)
+    split(open(data)?, data.valid_fraction, data.valid_block)
 }

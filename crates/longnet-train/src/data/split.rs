@@ -1,5 +1,6 @@
 //! Training and validation text.
 
+use super::random::fnv;
 use super::stream::Piece;
 use super::{DataError, Random, Stream, Text, Tokens};
 use std::sync::Arc;
@@ -29,7 +30,7 @@ pub fn split(text: Text, fraction: f64, block: usize) -> Result<Split, DataError
     let block = block.min(wanted as usize).max(1);
     let mut blocks = Vec::new();
     for file in 0..text.len() {
-        let (name, len) = (name_hash(text.name(file)), text.bytes(file).len());
+        let (name, len) = (fnv(text.name(file).as_bytes()), text.bytes(file).len());
         for (number, start) in (0..len).step_by(block).enumerate() {
             let hash = Random::new(name ^ number as u64).next();
             let bytes = start..len.min(start + block);
@@ -60,11 +61,4 @@ pub fn split(text: Text, fraction: f64, block: usize) -> Result<Split, DataError
         true => Err(DataError::TooLittle { bytes }),
         false => Ok(split),
     }
-}
-
-/// FNV-1a, which is the same on every machine and in every version.
-fn name_hash(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }

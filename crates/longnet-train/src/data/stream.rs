@@ -69,6 +69,17 @@ impl Stream {
         }
     }
 
+    /// All of `text`.
+    pub fn whole(text: Text) -> Self {
+        let pieces: Vec<Piece> = (0..text.len())
+            .map(|file| Piece {
+                file,
+                bytes: 0..text.bytes(file).len(),
+            })
+            .collect();
+        Self::new(Arc::new(text), pieces)
+    }
+
     /// The pieces.
     pub fn pieces(&self) -> &[Piece] {
         &self.pieces

@@ -14,7 +14,8 @@ pub enum TrainError {
     Checkpoint(#[from] CheckpointError),
     /// A loss or gradient that is infinite or not a number.
     #[error(
-        "step {step}: the loss is {loss} and the norm of the gradient {norm}; the batch was {batch}; a lower train.lr, a longer train.warmup or a lower train.clip may help"
+        "step {step}: the loss is {loss} and the norm of the gradient {norm}; the batch was {batch}; a lower train.lr, a longer train.warmup or {} may help",
+        if *clip > 0.0 { "a lower train.clip" } else { "clipping (train.clip = 1.0)" }
     )]
     NotFinite {
         /// The step, counted from 1.
@@ -23,6 +24,8 @@ pub enum TrainError {
         loss: f64,
         /// The norm of its gradient.
         norm: f64,
+        /// The limit of the norm that was set, 0 for none.
+        clip: f64,
         /// Where the batch is from.
         batch: String,
     },
@@ -37,4 +40,15 @@ pub enum TrainError {
     /// burn-train stopped.
     #[error("the training framework stopped: {0}")]
     Framework(String),
+}
+
+impl TrainError {
+    /// The field of the config that is to blame, if one is.
+    pub fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::Data(error) => error.field(),
+            Self::Checkpoint(error) => error.field(),
+            _ => None,
+        }
+    }
 }

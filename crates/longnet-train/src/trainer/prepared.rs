@@ -2,16 +2,17 @@
 
 use super::steps::{Outcome, Steps};
 use super::{TrainError, Trainee};
+use crate::checkpoint::LOG;
 use crate::config::Resolved;
-use crate::data::{self, Cursor, Split, Tokens, Windows};
+use crate::data::{self, Cursor, Fingerprint, Split, Tokens, Windows};
 use crate::entropy::Entropy;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::loader::Loader;
 use crate::metrics::Gauge;
 use crate::optim::optimizer;
 use crate::progress::{JsonLines, Progress};
-use burn::module::Module;
-use burn::tensor::Device;
+use burn::module::{Module, ModuleMapper, Param, ParamId};
+use burn::tensor::{Device, Tensor};
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 use burn_longnet::model::LongNetLM;
 use std::fs;
@@ -25,6 +26,7 @@ pub struct Prepared {
     lm: LongNetLM,
     /// The text.
     pub text: Split,
+    fingerprint: Fingerprint,
     train: Windows,
     valid: Windows,
     /// Entropies of the validation text.
@@ -51,20 +53,27 @@ impl Prepared {
     /// # Errors
     ///
     /// The text cannot be used.
-    pub fn new(config: Resolved, device: &Device) -> Result<Self, TrainError> {
+    pub fn new(mut config: Resolved, device: &Device) -> Result<Self, TrainError> {
+        // What a checkpoint says of its text must not depend on where it is read.
+        let data = &mut config.config.data;
+        if let Ok(root) = std::path::absolute(&data.root) {
+            data.root = root.to_string_lossy().into();
+        }
         let c = &config.config;
         let text = data::load(&c.data)?;
+        let fingerprint = Fingerprint::of(text.train.text());
         let context = c.data.context;
         let train = Windows::new(Arc::new(text.train.clone()), context, "training")?;
         let valid = Windows::new(Arc::new(text.valid.clone()), context, "validation")?;
         let entropy = Entropy::of(text.valid.slices(0..text.valid.len()));
         let device = device.clone().autodiff();
         device.seed(c.train.seed as u64);
-        let lm = c.language_model().init(&device);
+        let lm = numbered(c.language_model().init(&device));
         Ok(Self {
             config,
             lm,
             text,
+            fingerprint,
             train,
             valid,
             entropy,
@@ -92,7 +101,7 @@ impl Prepared {
         fs::create_dir_all(&run).map_err(failed(&run))?;
         let path = run.join("config.toml");
         fs::write(&path, self.config.to_string()).map_err(failed(&path))?;
-        let path = run.join("log.jsonl");
+        let path = run.join(LOG);
         let log = fs::File::create(&path).map_err(failed(&path))?;
 
         let seed = settings.seed as u64;
@@ -104,6 +113,7 @@ impl Prepared {
         let strategy = Arc::new(Steps {
             config: self.config.clone(),
             windows: self.train.clone(),
+            text: self.fingerprint,
             outcome: Mutex::new(None),
         });
         let trainee = Trainee {
@@ -149,4 +159,18 @@ impl Prepared {
             entropy: self.entropy,
         })
     }
+}
+
+/// `module` with ids that count its parameters, where Burn draws them at random: equal runs then have
+/// equal ids in their checkpoints.
+fn numbered<M: Module>(module: M) -> M {
+    struct Count(u64);
+    impl ModuleMapper for Count {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            self.0 += 1;
+            let (_, value, mapper) = param.consume();
+            Param::from_mapped_value(ParamId::from(self.0), value, mapper)
+        }
+    }
+    module.map(&mut Count(0))
 }

@@ -1,9 +1,9 @@
 //! The loop over steps.
 
 use super::{TrainError, Trainee};
-use crate::checkpoint;
+use crate::checkpoint::{self, State};
 use crate::config::Resolved;
-use crate::data::{Cursor, Windows};
+use crate::data::{Cursor, Fingerprint, Windows};
 use crate::loader::Batch;
 use crate::metrics::Measured;
 use crate::optim::{optimizer, scale_and_clip};
@@ -32,6 +32,8 @@ pub(super) struct Steps {
     pub config: Resolved,
     /// Names the text of a batch in errors.
     pub windows: Windows,
+    /// What the checkpoints say of the text.
+    pub text: Fingerprint,
     pub outcome: Mutex<Option<Result<Outcome, TrainError>>>,
 }
 
@@ -169,6 +171,7 @@ impl Fit<'_> {
                 step: self.step,
                 loss: measured.loss,
                 norm,
+                clip: settings.clip,
                 batch: places.join(", "),
             });
         }
@@ -209,7 +212,13 @@ impl Fit<'_> {
         let config = &self.strategy.config;
         let run = PathBuf::from(&config.config.train.run_dir);
         let lm = &self.model().lm;
-        let folder = checkpoint::save(&run, config, lm, &self.optimizer, self.step, self.cursor)?;
+        let state = State {
+            step: self.step,
+            cursor: self.cursor,
+            text: self.strategy.text.clone(),
+            ..State::default()
+        };
+        let folder = checkpoint::save(&run, config, lm, &self.optimizer, state)?;
         self.saved = Some((self.step, folder.clone()));
         Ok(folder)
     }
