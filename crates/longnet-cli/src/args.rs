@@ -85,13 +85,13 @@ pub struct GenerateArgs {
     #[command(flatten)]
     pub backend: BackendArgs,
     /// Text to continue [default: generate.prompt of the config].
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub prompt: Option<String>,
     /// Tokens to generate [default: generate.tokens].
     #[arg(long)]
     pub tokens: Option<usize>,
     /// 0 takes the likeliest token; higher is more varied [default: generate.temperature].
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub temperature: Option<f64>,
     /// Draw from the k likeliest tokens only, 0 from all [default: generate.top_k].
     #[arg(long)]
@@ -159,7 +159,7 @@ pub struct BackendArgs {
 pub enum ProgressArg {
     /// The full-screen display on a terminal, lines elsewhere.
     Auto,
-    /// The full-screen display.
+    /// The full-screen display; there, q stops the run (Ctrl-C does nothing).
     Tui,
     /// A line every train.log_seconds.
     Plain,

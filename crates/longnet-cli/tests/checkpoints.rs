@@ -128,3 +128,17 @@ fn a_full_disk_leaves_no_draft_and_files_have_the_mode_of_the_umask() {
         assert_eq!(mode, 0o644, "{:?}", entry.file_name());
     }
 }
+
+#[test]
+fn generate_takes_dashes_and_says_which_temperature_is_wrong() {
+    let place = Place::new();
+    place.good(&["train", "tiny.toml"]);
+    let generate = ["generate", "--run", "runs/tiny", "--tokens", "3"];
+    let text = place.good(&[&generate[..], &["--prompt", "-x"]].concat());
+    assert!(text.starts_with("-x"), "{text}");
+    place.good(&[&generate[..], &["--temperature", "1e308"]].concat());
+    for wrong in ["-1", "nan"] {
+        let error = place.bad(2, &[&generate[..], &["--temperature", wrong]].concat());
+        assert!(error.contains("must be 0 or more and finite"), "{error}");
+    }
+}

@@ -102,6 +102,76 @@ fn paths_that_lead_nowhere_are_named() {
     );
 }
 
+#[test]
+#[cfg(unix)]
+fn a_file_of_several_names_is_taken_once_and_links_lead_nowhere() {
+    use std::os::unix::fs::symlink;
+    let root = tree();
+    let below = |name: &str| root.path().join(name);
+    symlink(below("a.rs"), below("src/link.rs")).unwrap();
+    symlink(below("nowhere"), below("src/dead.rs")).unwrap();
+    // Loops: each level of links would double the paths.
+    symlink(below("src"), below("src/deep/up")).unwrap();
+    symlink(below("src"), below("src/deep/again")).unwrap();
+    let pipe = below("src/pipe.rs");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let absolute = below("src");
+    let paths = [
+        "src",
+        "./src",
+        "**/*.rs",
+        "a.rs",
+        absolute.to_str().unwrap(),
+    ];
+    let rust = Data {
+        extensions: vec![".rs".into()],
+        ..data(root.path(), &paths)
+    };
+    assert_eq!(names(&rust), ["a.rs", "src/deep/y.rs", "src/z.rs"]);
+    assert_eq!(
+        names(&data(root.path(), &["src/*/*.rs"])),
+        ["src/deep/y.rs"]
+    );
+
+    let error = files::find(&data(root.path(), &["src/pipe.rs"])).unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.ends_with("src/pipe.rs is neither a file nor a folder; leave it out"),
+        "{error}"
+    );
+}
+
+#[test]
+#[cfg(unix)]
+fn what_may_not_be_read_is_not_called_missing() {
+    use std::os::unix::fs::PermissionsExt;
+    let root = tree();
+    let folder = root.path().join("src/deep");
+    let mode = |mode| fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o000);
+    let error = files::find(&data(root.path(), &["src/deep/y.rs"]));
+    mode(0o755);
+    // Permissions do not stop root.
+    if let Err(error) = error {
+        assert!(error.to_string().contains("ermission"), "{error}");
+    }
+}
+
+#[test]
+fn endings_in_another_case_are_hinted_at() {
+    let root = tree();
+    let upper = Data {
+        extensions: vec!["RS".into()],
+        ..data(root.path(), &["src"])
+    };
+    let error = files::find(&upper).unwrap_err().to_string();
+    assert!(
+        error.ends_with("; endings that differ in upper and lower case are different"),
+        "{error}"
+    );
+}
+
 fn bytes(stream: &impl Tokens) -> Vec<i32> {
     let mut all = Vec::new();
     stream.read(0..stream.len(), &mut all);

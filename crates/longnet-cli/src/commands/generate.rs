@@ -16,7 +16,7 @@ pub fn run(mut args: GenerateArgs) -> Result<(), Failure> {
             .map(|p| format!("generate.prompt={}", quoted(&p))),
         args.tokens.map(|n| format!("generate.tokens={n}")),
         args.temperature
-            .map(|t| format!("generate.temperature={t}")),
+            .map(|t| format!("generate.temperature={t:e}").to_lowercase()),
         args.top_k.map(|k| format!("generate.top_k={k}")),
         args.top_p.map(|p| format!("generate.top_p={p}")),
         args.seed.map(|s| format!("generate.seed={s}")),

@@ -15,6 +15,12 @@ pub enum DataError {
         /// Where it was looked for.
         root: PathBuf,
     },
+    /// A path to a pipe or device.
+    #[error("data.paths: {path} is neither a file nor a folder; leave it out")]
+    NotText {
+        /// The path.
+        path: PathBuf,
+    },
     /// A glob without a match.
     #[error(
         "data.paths: no file matches the glob '{glob}' in {root}; relative globs start at data.root, itself relative to the working directory"
@@ -27,7 +33,7 @@ pub enum DataError {
     },
     /// Every file was left out or empty.
     #[error(
-        "no text: data.paths name {found} files, of which {excluded} have another ending than data.extensions or are in data.exclude, {binary} are binary and {empty} are empty"
+        "no text: data.paths name {found} files, of which {excluded} have another ending than data.extensions or are in data.exclude, {binary} are binary and {empty} are empty{hint}"
     )]
     NoText {
         /// Files found.
@@ -38,6 +44,8 @@ pub enum DataError {
         binary: usize,
         /// Left out because they hold nothing.
         empty: usize,
+        /// What may be the reason, after a semicolon.
+        hint: &'static str,
     },
     /// A file or folder that cannot be read.
     #[error("cannot read {path}: {source}")]

@@ -2,21 +2,22 @@
 //!
 //! Files named one by one are taken as they are. From folders (walked to the bottom) and globs come
 //! files with one of the configured endings that hold no NUL byte in their first 8 KiB; hidden files
-//! and folders and folders named `target` are left out. The order is that of the names, so that
-//! every machine sees the same text.
+//! and folders and folders named `target` are left out, and links to folders are not followed. A file
+//! with several names or links is taken once. The order is that of the names, so that every machine
+//! sees the same text.
 
 use super::DataError;
 use crate::config::sections::Data;
 use glob::{MatchOptions, Pattern};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::fs;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::io::{ErrorKind, Read};
+use std::path::{Component, Path, PathBuf};
 
 /// One file of the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// The path below the root, with forward slashes.
+    /// The path below the root, with forward slashes; of several, the first by alphabet.
     pub name: String,
     /// Where it can be opened.
     pub path: PathBuf,
@@ -35,6 +36,7 @@ pub fn find(data: &Data) -> Result<Vec<Found>, DataError> {
         // The config check has seen that these are globs.
         exclude: data.exclude.iter().flat_map(|g| Pattern::new(g)).collect(),
         found: BTreeMap::new(),
+        other_case: false,
         excluded: 0,
         binary: 0,
         empty: 0,
@@ -42,26 +44,33 @@ pub fn find(data: &Data) -> Result<Vec<Found>, DataError> {
     for path in &data.paths {
         finder.add(path)?;
     }
-    match finder.found.is_empty() {
-        false => Ok(finder
-            .found
-            .into_iter()
-            .map(|(name, path)| Found { name, path })
-            .collect()),
-        true => Err(DataError::NoText {
+    if finder.found.is_empty() {
+        return Err(DataError::NoText {
             found: finder.excluded + finder.binary + finder.empty,
             excluded: finder.excluded,
             binary: finder.binary,
             empty: finder.empty,
-        }),
+            hint: match finder.other_case {
+                true => "; endings that differ in upper and lower case are different",
+                false => "",
+            },
+        });
     }
+    let mut found: Vec<Found> = finder.found.into_values().collect();
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
 }
+
+const WILDCARDS: [char; 3] = ['*', '?', '['];
 
 struct Finder<'a> {
     root: &'a Path,
     data: &'a Data,
     exclude: Vec<Pattern>,
-    found: BTreeMap<String, PathBuf>,
+    /// By what their paths and links lead to.
+    found: BTreeMap<PathBuf, Found>,
+    /// A file would have been taken if its ending were in another case.
+    other_case: bool,
     excluded: usize,
     binary: usize,
     empty: usize,
@@ -70,68 +79,77 @@ struct Finder<'a> {
 impl Finder<'_> {
     fn add(&mut self, given: &str) -> Result<(), DataError> {
         let path = self.root.join(given);
-        if path.is_dir() {
-            return self.walk(&path);
+        let is_glob = given.contains(WILDCARDS);
+        match fs::metadata(&path) {
+            Ok(found) if found.is_dir() => return self.walk(&path),
+            Ok(found) if found.is_file() => return self.take(path, true),
+            Ok(_) => return Err(DataError::NotText { path }),
+            Err(_) if is_glob => {}
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+            Err(e) => return Err(DataError::read(&path, e)),
         }
-        if path.is_file() {
-            return self.take(path, true);
+        let root = std::path::absolute(self.root).unwrap_or(self.root.into());
+        let given = given.to_string();
+        match is_glob {
+            false => Err(DataError::NotFound { path: given, root }),
+            true if self.glob(&given)? => Ok(()),
+            true => Err(DataError::NoMatch { glob: given, root }),
         }
-        let base = self.root;
-        let root = || std::path::absolute(base).unwrap_or(base.into());
-        if !given.contains(['*', '?', '[']) {
-            let path = given.to_string();
-            return Err(DataError::NotFound { path, root: root() });
-        }
-        // An absolute glob stands for itself, as with `Path::join`.
-        let pattern = match Path::new(given).is_absolute() {
-            true => given.to_string(),
-            false => format!("{}/{given}", Pattern::escape(&self.root.to_string_lossy())),
+    }
+
+    /// Takes what matches a glob; whether anything does.
+    fn glob(&mut self, given: &str) -> Result<bool, DataError> {
+        // The search begins in the folder that the parts before the first wildcard name.
+        let parts: Vec<_> = Path::new(given).components().collect();
+        let text = |part: &Component| part.as_os_str().to_string_lossy().into_owned();
+        let literal = parts
+            .iter()
+            .take_while(|part| !text(part).contains(WILDCARDS));
+        let (folder, rest) = parts.split_at(literal.count());
+        let folder = self.root.join(folder.iter().collect::<PathBuf>());
+        let rest = rest.iter().map(text).collect::<Vec<_>>().join("/");
+        let depth = match rest.contains("**") {
+            true => usize::MAX,
+            false => rest.split('/').count(),
         };
+        // The config check has seen that this is a glob.
+        let pattern = Pattern::new(&rest).unwrap_or_default();
+        Ok(folder.is_dir() && self.search(&folder, "", &pattern, depth)?)
+    }
+
+    fn search(
+        &mut self,
+        folder: &Path,
+        below: &str,
+        pattern: &Pattern,
+        depth: usize,
+    ) -> Result<bool, DataError> {
         let options = MatchOptions {
             require_literal_leading_dot: true,
             require_literal_separator: true,
             ..MatchOptions::new()
         };
-        let matches = glob::glob_with(&pattern, options).map_err(|_| DataError::NoMatch {
-            glob: given.into(),
-            root: root(),
-        })?;
         let mut any = false;
-        for entry in matches {
-            let path = entry.map_err(|e| DataError::read(e.path(), e.error().kind().into()))?;
-            if self.below_root(&path).split('/').any(left_out) {
-                continue;
-            }
-            any = true;
-            match path.is_dir() {
-                true => self.walk(&path)?,
-                false => self.take(path, false)?,
+        for Entry { path, name, is_dir } in entries(folder)? {
+            let name = format!("{below}{name}");
+            if pattern.matches_with(&name, options) {
+                any = true;
+                match is_dir {
+                    true => self.walk(&path)?,
+                    false => self.take(path, false)?,
+                }
+            } else if is_dir && depth > 1 {
+                any |= self.search(&path, &(name + "/"), pattern, depth - 1)?;
             }
         }
-        match any {
-            true => Ok(()),
-            false => Err(DataError::NoMatch {
-                glob: given.into(),
-                root: root(),
-            }),
-        }
+        Ok(any)
     }
 
     fn walk(&mut self, folder: &Path) -> Result<(), DataError> {
-        let entries = fs::read_dir(folder).map_err(|e| DataError::read(folder, e))?;
-        for entry in entries {
-            let entry = entry.map_err(|e| DataError::read(folder, e))?;
-            let kind = entry
-                .file_type()
-                .map_err(|e| DataError::read(&entry.path(), e))?;
-            if left_out(&entry.file_name().to_string_lossy()) {
-                continue;
-            }
-            // Links to folders are not followed: they may lead back here.
-            match kind.is_dir() {
-                true => self.walk(&entry.path())?,
-                false if entry.path().is_file() => self.take(entry.path(), false)?,
-                false => {}
+        for entry in entries(folder)? {
+            match entry.is_dir {
+                true => self.walk(&entry.path)?,
+                false => self.take(entry.path, false)?,
             }
         }
         Ok(())
@@ -140,8 +158,14 @@ impl Finder<'_> {
     fn take(&mut self, path: PathBuf, by_name: bool) -> Result<(), DataError> {
         let name = self.below_root(&path);
         let ending = path.extension().unwrap_or_default().to_string_lossy();
-        let extensions = &self.data.extensions;
-        let wanted = by_name || extensions.is_empty() || extensions.iter().any(|e| **e == *ending);
+        let mut extensions = self
+            .data
+            .extensions
+            .iter()
+            .map(|e| e.trim_start_matches('.'));
+        let listed = extensions.clone().any(|e| *e == *ending);
+        let wanted = by_name || self.data.extensions.is_empty() || listed;
+        self.other_case |= !wanted && extensions.any(|e| e.eq_ignore_ascii_case(&ending));
         if !wanted || self.exclude.iter().any(|g| g.matches(&name)) {
             self.excluded += 1;
             return Ok(());
@@ -155,7 +179,17 @@ impl Finder<'_> {
         } else if !by_name && head.contains(&0) {
             self.binary += 1;
         } else {
-            self.found.insert(name, path);
+            let real = fs::canonicalize(&path).map_err(|e| DataError::read(&path, e))?;
+            let found = Found { name, path };
+            match self.found.entry(real) {
+                btree_map::Entry::Occupied(mut entry) if found.name < entry.get().name => {
+                    entry.insert(found);
+                }
+                btree_map::Entry::Occupied(_) => {}
+                btree_map::Entry::Vacant(entry) => {
+                    entry.insert(found);
+                }
+            }
         }
         Ok(())
     }
@@ -166,6 +200,29 @@ impl Finder<'_> {
         let parts: Vec<_> = parts.filter(|part| part != ".").collect();
         parts.join("/")
     }
+}
+
+/// A file, or a folder that is no link: links to folders may lead back here.
+struct Entry {
+    path: PathBuf,
+    name: String,
+    is_dir: bool,
+}
+
+/// What `folder` holds, without what is left out and what is no text: pipes, devices, dead links.
+fn entries(folder: &Path) -> Result<Vec<Entry>, DataError> {
+    let failed = |e| DataError::read(folder, e);
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let is_dir = entry.file_type().map_err(failed)?.is_dir();
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_string_lossy().into_owned();
+        if !left_out(&name) && (is_dir || path.is_file()) {
+            entries.push(Entry { path, name, is_dir });
+        }
+    }
+    Ok(entries)
 }
 
 fn left_out(name: &str) -> bool {
