@@ -1,8 +1,8 @@
 //! What is measured in a step, as burn-train's metrics.
 
-use burn::train::ItemLazy;
-use burn::train::metric::state::NumericMetricState;
-use burn::train::metric::{
+use burn_train::ItemLazy;
+use burn_train::metric::state::NumericMetricState;
+use burn_train::metric::{
     Adaptor, Metric, MetricAttributes, MetricMetadata, MetricName, Numeric, NumericAttributes,
     NumericEntry, SerializedEntry,
 };
@@ -119,7 +119,7 @@ impl Gauge {
 
     fn serialized(&self, stored: NumericEntry) -> SerializedEntry {
         let show =
-            |value: NumericEntry| burn::train::metric::format_float(self.entry(value).current(), 4);
+            |value: NumericEntry| burn_train::metric::format_float(self.entry(value).current(), 4);
         let (mean, last) = (
             show(self.state.running_value()),
             show(self.state.current_value()),

@@ -1,8 +1,8 @@
 //! The log of a run: one JSON object a line.
 
-use burn::train::logger::MetricLogger;
-use burn::train::metric::store::{EpochSummary, MetricsUpdate, Split};
-use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
+use burn_train::logger::MetricLogger;
+use burn_train::metric::store::{EpochSummary, MetricsUpdate, Split};
+use burn_train::metric::{MetricDefinition, MetricId, NumericEntry};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::io::Write;

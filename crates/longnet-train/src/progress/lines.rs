@@ -1,9 +1,9 @@
 //! Progress as lines of text.
 
 use crate::metrics::{BITS_PER_BYTE, GRAD_NORM, LEARNING_RATE, LOSS, SPEED};
-use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
-use burn::train::metric::{MetricDefinition, MetricId, MetricName, NumericEntry};
-use burn::train::renderer::{
+use burn_train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
+use burn_train::metric::{MetricDefinition, MetricId, MetricName, NumericEntry};
+use burn_train::renderer::{
     EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
     MetricsRendererTraining,
 };

@@ -6,8 +6,8 @@ mod lines;
 pub use jsonl::JsonLines;
 pub use lines::Lines;
 
-use burn::train::Interrupter;
-use burn::train::renderer::{MetricsRenderer, tui::TuiMetricsRendererWrapper};
+use burn_train::Interrupter;
+use burn_train::renderer::{MetricsRenderer, tui::TuiMetricsRendererWrapper};
 use std::io::{IsTerminal, stdin, stdout};
 use std::time::Duration;
 

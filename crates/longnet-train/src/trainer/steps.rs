@@ -11,7 +11,7 @@ use crate::schedule::learning_rate;
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, ModuleOptimizer};
-use burn::train::{
+use burn_train::{
     EventProcessorTraining, InferenceStep, Interrupter, Learner, LearnerEvent,
     SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainStep,
     TrainingComponents, TrainingItem, ValidLoader,

@@ -3,8 +3,8 @@
 use crate::loader::Batch;
 use crate::metrics::Measured;
 use burn::module::Module;
-use burn::train::{InferenceStep, TrainOutput, TrainStep};
 use burn_longnet::model::LongNetLM;
+use burn_train::{InferenceStep, TrainOutput, TrainStep};
 
 /// A language model with what its steps need.
 #[derive(Module, Debug)]
