@@ -183,6 +183,7 @@ fn set_takes_toml_values_bare_words_and_single_entries_of_lists() {
         "data.exclude=[\"a*\", \"b\"]",
         "generate.prompt=\"a = b\"",
         "data.tokenizer=byte",
+        "train.run_dir=2026-11-21",
         "model.layers=8",
     ];
     let sets: Vec<String> = sets.iter().map(|s| s.to_string()).collect();
@@ -198,16 +199,25 @@ fn set_takes_toml_values_bare_words_and_single_entries_of_lists() {
     assert_eq!(*resolved.origin("model.layers"), set);
     assert_eq!(*resolved.origin("model.heads"), Origin::File(path, Some(4)));
     assert_eq!(*resolved.origin("model.ffn"), Origin::Default);
-    assert_eq!(config.train.run_dir, "runs/x");
+    assert_eq!(config.train.run_dir, "2026-11-21");
 }
 
 #[test]
 fn a_wrong_set_is_an_error_with_a_suggestion() {
     assert_eq!(
-        errors("", &["model.layrs=4", "layers=4", "model.layers"]),
+        errors(
+            "",
+            &[
+                "model.layrs=4",
+                "layers=4",
+                "data.paths=[a,b]",
+                "model.layers"
+            ]
+        ),
         [
             "--set model.layrs=4: model.layrs: unknown key; did you mean 'layers'?",
             "--set layers=4: layers: unknown key; did you mean 'model.layers'?",
+            "--set data.paths=[a,b]: data.paths: not a TOML value; quote the strings of a list, and the whole for the shell: 'data.paths=[\"a\", \"b\"]'",
             "--set model.layers: expected section.field=value, such as model.layers=4"
         ]
     );

@@ -161,15 +161,35 @@ impl Reader {
             return self.fail(origin, "", message);
         };
         let (key, text) = (key.trim(), text.trim());
-        let bare = toml::Value::String(text.into());
         let value = toml::from_str::<toml::Table>(&format!("value = {text}"))
             .ok()
-            .and_then(|mut table| table.remove("value"))
-            .unwrap_or_else(|| bare.clone());
+            .and_then(|mut table| table.remove("value"));
+        if value.is_none() && text.starts_with(['[', '{', '"', '\'']) {
+            let message = "not a TOML value; quote the strings of a list, and the whole for the shell: 'data.paths=[\"a\", \"b\"]'";
+            return self.fail(origin, key, message);
+        }
+        let bare = toml::Value::String(text.into());
         match key.split_once('.') {
-            Some((section, field)) => self.assign(section, field, &value, origin),
+            Some((section, field)) => {
+                // What is a number or a date in TOML may be meant as a word: generate.prompt=42.
+                let word = value
+                    .as_ref()
+                    .is_some_and(|v| !v.is_str() && self.is_word(section, field));
+                let value = value.filter(|_| !word).unwrap_or(bare);
+                self.assign(section, field, &value, origin);
+            }
             None => self.unknown(key, origin),
         }
+    }
+
+    /// Whether `section.field` holds a string now.
+    fn is_word(&self, section: &str, field: &str) -> bool {
+        let sections = self.config.sections();
+        let found = sections.iter().find(|s| s.key() == section);
+        found.is_some_and(|s| {
+            s.fields().iter().any(|f| f.name == field)
+                && s.get(field).is_some_and(|value| value.is_str())
+        })
     }
 
     fn has_section(&self, name: &str) -> bool {

@@ -5,7 +5,7 @@ use burn_train::metric::store::{EpochSummary, MetricsUpdate, Split};
 use burn_train::metric::{MetricDefinition, MetricId, NumericEntry};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{Write, stderr};
 
 /// Writes each training step and each evaluation:
 ///
@@ -17,6 +17,7 @@ pub struct JsonLines<W> {
     out: W,
     step: usize,
     names: HashMap<MetricId, String>,
+    failed: bool,
 }
 
 impl<W: Write> JsonLines<W> {
@@ -26,6 +27,7 @@ impl<W: Write> JsonLines<W> {
             out,
             step: 0,
             names: HashMap::new(),
+            failed: false,
         }
     }
 }
@@ -49,10 +51,14 @@ impl<W: Write + Send> MetricLogger for JsonLines<W> {
         for (name, entry) in values {
             line.insert(name.clone(), entry.current().into());
         }
-        if let Err(error) = writeln!(self.out, "{}", Value::Object(line)) {
-            log::warn!("cannot write the log: {error}");
+        let written = writeln!(self.out, "{}", Value::Object(line)).and_then(|()| self.out.flush());
+        if let Err(error) = written
+            && !self.failed
+        {
+            // Once: the run goes on, and so would the complaints.
+            self.failed = true;
+            let _ = writeln!(stderr(), "warning: log.jsonl cannot be written: {error}");
         }
-        let _ = self.out.flush();
     }
 
     fn read_numeric(
