@@ -279,3 +279,13 @@ fn every_preset_is_good_and_quickstart_explains_every_field() {
         }
     }
 }
+
+#[test]
+fn what_a_file_leaves_out_is_wrong_in_that_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("empty.toml");
+    std::fs::write(&path, "").unwrap();
+    let error = Resolved::load(Some(&path), &[]).unwrap_err().to_string();
+    let place = format!("{}: data.paths = []", path.display());
+    assert!(error.contains(&place), "{error}");
+}

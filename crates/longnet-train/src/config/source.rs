@@ -65,6 +65,12 @@ impl Resolved {
         *run_dir = run_dir.replace("{name}", &name.to_string_lossy());
         if errors.is_empty() {
             errors = check::check(&resolved);
+            // What a file leaves out is wrong in that file.
+            for error in &mut errors {
+                if let (Origin::Default, Some(path)) = (&error.origin, file) {
+                    error.origin = Origin::File(path.into(), None);
+                }
+            }
         }
         match errors.is_empty() {
             true => Ok(resolved),
