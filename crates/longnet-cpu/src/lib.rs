@@ -27,20 +27,20 @@
 //!
 //! | module | concept |
 //! |---|---|
-//! | `pack`, `block` | gathers strided rows, widens them, transposes them for the products |
+//! | `pack`, `panels` | gathers strided rows, widens them, transposes them for the products |
 //! | `kernels` | what runs per tile and per row, compiled once per instruction set |
 //! | `rules` | what masks or drops single pairs: labels, dropout |
 //! | `work` | items over threads |
 //! | `forward`, `backward` | the passes |
 
 mod backward;
-mod block;
 mod buffer;
 mod context;
 mod element;
 mod forward;
 mod kernels;
 mod pack;
+mod panels;
 mod problem;
 mod real;
 mod rules;

@@ -12,7 +12,11 @@ macro_rules! level {
             // SAFETY: the callers' contracts are those of the functions called.
             $(#[target_feature(enable = $features)])?
             unsafe fn product(args: ProductArgs<R>) {
-                unsafe { product::product::<$v, $m, $n>(args) }
+                unsafe { product::product::<$v, $m, $n, false>(args) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn product_tn(args: ProductArgs<R>) {
+                unsafe { product::product::<$v, $m, $n, true>(args) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn transpose(panels: &mut [R], src: *const R, ld: usize, rows: usize, d: usize) {
@@ -27,10 +31,6 @@ macro_rules! level {
                 rows::scale(x, c)
             }
             $(#[target_feature(enable = $features)])?
-            fn add_scaled(x: &mut [R], y: &[R], c: R) {
-                rows::add_scaled::<R, $fma>(x, y, c)
-            }
-            $(#[target_feature(enable = $features)])?
             fn multiply(x: &mut [R], y: &[R]) {
                 rows::multiply(x, y)
             }
@@ -43,23 +43,18 @@ macro_rules! level {
                 rows::gradient_of_row::<R, $fma>(s, dp, lse, delta)
             }
             $(#[target_feature(enable = $features)])?
-            fn gradient_of_column(s: &mut [R], dp: &mut [R], lse: &[R], delta: &[R]) {
-                rows::gradient_of_column::<R, $fma>(s, dp, lse, delta)
-            }
-            $(#[target_feature(enable = $features)])?
             fn keep(c: &mut [R], word: u32, words: &[u32], threshold: u32, scale: R) {
                 rows::keep(c, word, words, threshold, scale)
             }
             Kernels {
                 product,
+                product_tn,
                 transpose,
                 softmax,
                 scale,
-                add_scaled,
                 multiply,
                 sum,
                 gradient_of_row,
-                gradient_of_column,
                 keep,
             }
         };

@@ -61,13 +61,6 @@ pub fn scale<R: Real>(x: &mut [R], c: R) {
 }
 
 #[inline(always)]
-pub fn add_scaled<R: Real, const FMA: bool>(x: &mut [R], y: &[R], c: R) {
-    for (x, &y) in x.iter_mut().zip(y) {
-        *x = y.fma::<FMA>(c, *x);
-    }
-}
-
-#[inline(always)]
 pub fn multiply<R: Real>(x: &mut [R], y: &[R]) {
     for (x, &y) in x.iter_mut().zip(y) {
         *x *= y;
@@ -77,19 +70,6 @@ pub fn multiply<R: Real>(x: &mut [R], y: &[R]) {
 #[inline(always)]
 pub fn gradient_of_row<R: Real, const FMA: bool>(s: &mut [R], dp: &mut [R], lse: R, delta: R) {
     for (s, dp) in s.iter_mut().zip(dp) {
-        *s = (*s - lse).exp2::<FMA>();
-        *dp = *s * (*dp - delta);
-    }
-}
-
-#[inline(always)]
-pub fn gradient_of_column<R: Real, const FMA: bool>(
-    s: &mut [R],
-    dp: &mut [R],
-    lse: &[R],
-    delta: &[R],
-) {
-    for (((s, dp), &lse), &delta) in s.iter_mut().zip(dp).zip(lse).zip(delta) {
         *s = (*s - lse).exp2::<FMA>();
         *dp = *s * (*dp - delta);
     }
