@@ -166,7 +166,7 @@ fn query_rows<E: Element>(
 /// As many keys as the second-level cache holds with their gradients, fewer where there are few items
 /// or where padding of short runs needs much memory. Depends on the problem only.
 fn keys_per_item<E: Element>(cx: &Context<E>) -> usize {
-    let most = cx.rows_that_fit(2 * (cx.d_pad + cx.d_v_pad));
+    let most = cx.rows_that_fit(4 * (cx.d_pad + cx.d_v_pad));
     work::rows_per_item(cx.span.n_k, cx.batch * cx.kv_heads, most)
 }
 

@@ -4,9 +4,10 @@ use super::{Kernels, ProductArgs, product, rows, transpose};
 use std::sync::LazyLock;
 
 /// A table whose functions are compiled for the target features given: loops over fixed-size arrays
-/// become vector code of that width. `$m x $n` accumulators of type `$v` fill the registers of a product.
+/// become vector code of that width. `$m x $n` accumulators of type `$v` fill the registers of a product;
+/// `$rows` are the functions with exponentials.
 macro_rules! level {
-    ($table:ident, $t:ty, fma: $fma:literal, product: $m:literal x $n:literal of $v:ty $(, $features:literal)?) => {
+    ($table:ident, $t:ty, fma: $fma:literal, product: $m:literal x $n:literal of $v:ty, rows: $softmax:expr, $gradient:expr $(, $features:literal)?) => {
         static $table: Kernels<$t> = {
             type R = $t;
             // SAFETY: the callers' contracts are those of the functions called.
@@ -24,7 +25,7 @@ macro_rules! level {
             }
             $(#[target_feature(enable = $features)])?
             fn softmax(s: &mut [R], m: R) -> (R, R) {
-                rows::softmax::<R, $fma>(s, m)
+                $softmax(s, m)
             }
             $(#[target_feature(enable = $features)])?
             fn scale(x: &mut [R], c: R) {
@@ -40,7 +41,7 @@ macro_rules! level {
             }
             $(#[target_feature(enable = $features)])?
             fn gradient_of_row(s: &mut [R], dp: &mut [R], lse: R, delta: R) {
-                rows::gradient_of_row::<R, $fma>(s, dp, lse, delta)
+                $gradient(s, dp, lse, delta)
             }
             $(#[target_feature(enable = $features)])?
             fn keep(c: &mut [R], word: u32, words: &[u32], threshold: u32, scale: R) {
@@ -64,14 +65,15 @@ macro_rules! level {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::*;
+    use crate::kernels::rows_avx512;
     use std::arch::x86_64::{__m256, __m256d, __m512, __m512d};
 
-    level!(AVX512_F32, f32, fma: true, product: 7 x 4 of __m512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
-    level!(AVX512_F64, f64, fma: true, product: 7 x 4 of __m512d, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
-    level!(AVX2_F32, f32, fma: true, product: 6 x 2 of __m256, "avx2,fma");
-    level!(AVX2_F64, f64, fma: true, product: 6 x 2 of __m256d, "avx2,fma");
-    level!(PORTABLE_F32, f32, fma: false, product: 3 x 4 of [f32; 4]);
-    level!(PORTABLE_F64, f64, fma: false, product: 3 x 2 of [f64; 4]);
+    level!(AVX512_F32, f32, fma: true, product: 7 x 4 of __m512, rows: rows_avx512::softmax, rows_avx512::gradient_of_row, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
+    level!(AVX512_F64, f64, fma: true, product: 7 x 4 of __m512d, rows: rows::softmax::<f64, true>, rows::gradient_of_row::<f64, true>, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
+    level!(AVX2_F32, f32, fma: true, product: 6 x 2 of __m256, rows: rows::softmax::<f32, true>, rows::gradient_of_row::<f32, true>, "avx2,fma");
+    level!(AVX2_F64, f64, fma: true, product: 6 x 2 of __m256d, rows: rows::softmax::<f64, true>, rows::gradient_of_row::<f64, true>, "avx2,fma");
+    level!(PORTABLE_F32, f32, fma: false, product: 3 x 4 of [f32; 4], rows: rows::softmax::<f32, false>, rows::gradient_of_row::<f32, false>);
+    level!(PORTABLE_F64, f64, fma: false, product: 3 x 2 of [f64; 4], rows: rows::softmax::<f64, false>, rows::gradient_of_row::<f64, false>);
 
     /// The tables that this machine runs, best first.
     pub fn tables() -> Vec<(&'static Kernels<f32>, &'static Kernels<f64>)> {
@@ -98,13 +100,13 @@ mod portable {
 
     // Every aarch64 has a fused multiply-add; elsewhere it may be a slow library call.
     #[cfg(target_arch = "aarch64")]
-    level!(F32, f32, fma: true, product: 6 x 4 of [f32; 4]);
+    level!(F32, f32, fma: true, product: 6 x 4 of [f32; 4], rows: rows::softmax::<f32, true>, rows::gradient_of_row::<f32, true>);
     #[cfg(target_arch = "aarch64")]
-    level!(F64, f64, fma: true, product: 6 x 2 of [f64; 4]);
+    level!(F64, f64, fma: true, product: 6 x 2 of [f64; 4], rows: rows::softmax::<f64, true>, rows::gradient_of_row::<f64, true>);
     #[cfg(not(target_arch = "aarch64"))]
-    level!(F32, f32, fma: false, product: 3 x 4 of [f32; 4]);
+    level!(F32, f32, fma: false, product: 3 x 4 of [f32; 4], rows: rows::softmax::<f32, false>, rows::gradient_of_row::<f32, false>);
     #[cfg(not(target_arch = "aarch64"))]
-    level!(F64, f64, fma: false, product: 3 x 2 of [f64; 4]);
+    level!(F64, f64, fma: false, product: 3 x 2 of [f64; 4], rows: rows::softmax::<f64, false>, rows::gradient_of_row::<f64, false>);
 
     pub fn tables() -> Vec<(&'static Kernels<f32>, &'static Kernels<f64>)> {
         vec![(&F32, &F64)]

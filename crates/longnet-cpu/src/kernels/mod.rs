@@ -3,6 +3,8 @@
 mod levels;
 mod product;
 mod rows;
+#[cfg(target_arch = "x86_64")]
+mod rows_avx512;
 mod transpose;
 mod vector;
 
