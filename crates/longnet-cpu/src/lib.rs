@@ -8,8 +8,15 @@
 //!
 //! Results have the same bits for any number of threads.
 //!
-//! The kernels are those of the best instruction set that the machine has, see [`levels`]; the
-//! environment variable `LONGNET_CPU=avx512|avx2|neon|portable` forces one, see [`level`].
+//! The kernels are those of the best instruction set that the machine has; [`level`] names it, the
+//! environment variable `LONGNET_CPU` forces another one of [`levels`]:
+//!
+//! | level | chosen where the CPU has | tested |
+//! |---|---|---|
+//! | `avx512` | AVX-512 F, BW, DQ, VL | where present |
+//! | `avx2` | AVX2 and FMA | where present |
+//! | `neon` | aarch64: always | under qemu, by `.ci/aarch64`; never timed |
+//! | `portable` | none of these; no fused multiply-adds | always |
 //!
 //! ```
 //! use longnet_cpu::{Problem, View, forward};
@@ -65,8 +72,8 @@ pub fn level() -> Result<&'static str, UnknownLevel> {
     kernels::selected().map(|level| level.name)
 }
 
-/// The instruction sets that this machine has kernels for, best first: of `avx512`, `avx2` (with
-/// FMA), `neon` and `portable`. The last one runs anywhere.
+/// The instruction sets that this machine has kernels for, best first: of `avx512`, `avx2`, `neon` and
+/// `portable`. The last one runs anywhere.
 pub fn levels() -> Vec<&'static str> {
     kernels::available()
         .iter()

@@ -132,7 +132,7 @@ use other as native;
 #[cfg(target_arch = "x86_64")]
 use x86 as native;
 
-// Without fused multiply-adds, which may be slow library calls: the same bits on any machine.
+// Without fused multiply-adds: where the CPU has none they are slow library calls.
 level!(PORTABLE_F32, f32, fma: false, product: 3 x 4 of [f32; 4]);
 level!(PORTABLE_F64, f64, fma: false, product: 3 x 2 of [f64; 4]);
 
