@@ -391,3 +391,8 @@ fn a_view_beyond_its_slice_panics() {
         &mut lse,
     );
 }
+
+#[test]
+fn all_of_this_holds_under_every_level() {
+    common::levels::run_again_under_every_level();
+}

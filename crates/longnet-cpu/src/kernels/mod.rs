@@ -1,4 +1,4 @@
-//! What runs per tile and per row: compiled once per instruction set, chosen once per machine.
+//! What runs per tile and per row: compiled once per instruction set, chosen once per process.
 
 mod levels;
 mod product;
@@ -8,7 +8,7 @@ mod rows_avx512;
 mod transpose;
 mod vector;
 
-pub use levels::{select_f32, select_f64};
+pub use levels::{UnknownLevel, available, selected};
 
 /// Widths of packed rows are padded to multiples of this.
 pub const LANE: usize = 16;
@@ -28,7 +28,7 @@ pub struct Matrix<'a, R> {
 ///
 /// They are `unsafe` to call on a machine without it, and products and `transpose` do not check
 /// their pointers; the methods below make both safe, since a table is only ever handed out by
-/// [`select_f32`] and [`select_f64`].
+/// [`available`] and [`selected`].
 pub struct Kernels<R: 'static> {
     product: unsafe fn(ProductArgs<R>),
     product_tn: unsafe fn(ProductArgs<R>),

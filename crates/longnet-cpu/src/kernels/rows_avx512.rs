@@ -1,6 +1,7 @@
 //! The rows of a tile that take an exponential, in AVX-512: `vscalefps` builds the power of two in one
 //! instruction, where compiled code needs four.
 
+use super::rows::Exponentials;
 use std::arch::x86_64::*;
 
 /// Coefficients of `x, x^2, ...` in the polynomial `1 + ...` with the least largest relative error
@@ -60,9 +61,8 @@ fn store(to: &mut [f32; 32], x: [__m512; 2]) {
     }
 }
 
-/// See [`Kernels::softmax`](super::Kernels::softmax).
 #[target_feature(enable = "avx512f")]
-pub fn softmax(s: &mut [f32], m: f32) -> (f32, f32) {
+fn softmax(s: &mut [f32], m: f32) -> (f32, f32) {
     debug_assert!(s.len().is_multiple_of(32));
     let mut tops = [_mm512_set1_ps(f32::NEG_INFINITY); 2];
     for chunk in s.as_chunks().0 {
@@ -84,9 +84,8 @@ pub fn softmax(s: &mut [f32], m: f32) -> (f32, f32) {
     (max, _mm512_reduce_add_ps(_mm512_add_ps(sums[0], sums[1])))
 }
 
-/// See [`Kernels::gradient_of_row`](super::Kernels::gradient_of_row).
 #[target_feature(enable = "avx512f")]
-pub fn gradient_of_row(s: &mut [f32], dp: &mut [f32], lse: f32, delta: f32) {
+fn gradient_of_row(s: &mut [f32], dp: &mut [f32], lse: f32, delta: f32) {
     debug_assert!(s.len().is_multiple_of(32) && s.len() == dp.len());
     let (lse, delta) = (_mm512_set1_ps(lse), _mm512_set1_ps(delta));
     for (s, dp) in s.as_chunks_mut().0.iter_mut().zip(dp.as_chunks_mut().0) {
@@ -94,5 +93,21 @@ pub fn gradient_of_row(s: &mut [f32], dp: &mut [f32], lse: f32, delta: f32) {
         store(s, p);
         let d = [_mm512_sub_ps(d0, delta), _mm512_sub_ps(d1, delta)];
         store(dp, [_mm512_mul_ps(p[0], d[0]), _mm512_mul_ps(p[1], d[1])]);
+    }
+}
+
+/// For AVX-512.
+pub struct Scalef;
+
+// SAFETY of both: the caller's.
+impl Exponentials<f32> for Scalef {
+    #[inline(always)]
+    unsafe fn softmax(s: &mut [f32], m: f32) -> (f32, f32) {
+        unsafe { softmax(s, m) }
+    }
+
+    #[inline(always)]
+    unsafe fn gradient_of_row(s: &mut [f32], dp: &mut [f32], lse: f32, delta: f32) {
+        unsafe { gradient_of_row(s, dp, lse, delta) }
     }
 }
