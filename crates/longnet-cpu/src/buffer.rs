@@ -1,6 +1,5 @@
 //! Scratch memory on cache-line boundaries.
 
-use crate::real::Real;
 use std::ops::{Deref, DerefMut};
 
 /// A slice that starts on a boundary of 64 bytes, so that vector loads do not straddle lines.
@@ -10,11 +9,11 @@ pub struct Buffer<R> {
     len: usize,
 }
 
-impl<R: Real> Buffer<R> {
+impl<R: Copy + Default> Buffer<R> {
     /// `len` zeros.
     pub fn new(len: usize) -> Self {
         let spare = 64 / size_of::<R>();
-        let data = vec![R::ZERO; len + spare];
+        let data = vec![R::default(); len + spare];
         let start = data.as_ptr().align_offset(64).min(spare);
         Self { data, start, len }
     }

@@ -1,6 +1,7 @@
 //! The storage types.
 
 use crate::real::Real;
+use crate::tiles::{Narrow, Wide};
 use crate::{Problem, View, backward, forward};
 use half::{bf16, f16};
 
@@ -10,7 +11,9 @@ mod sealed {
 
 /// The type of tensor elements: `f32`, `f64`, [`half::f16`], [`half::bf16`]. Sealed.
 ///
-/// Half-precision elements are widened when they are read; results are rounded once.
+/// Half-precision elements are widened when they are read, and results are rounded once. Where the
+/// processor multiplies bfloat16, `bf16` elements stay what they are, and weights are rounded to it
+/// before they are multiplied.
 pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
     /// What scores, sums and the log-sum-exp are kept in: `f32`, and `f64` for `f64`.
     type Acc: Real;
@@ -50,7 +53,7 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
 }
 
 macro_rules! element {
-    ($t:ty, $acc:ty, $widen:expr, $round:expr) => {
+    ($t:ty, $acc:ty, $widen:expr, $round:expr, $tiles:ident) => {
         impl sealed::Sealed for $t {}
 
         impl Element for $t {
@@ -75,7 +78,7 @@ macro_rules! element {
                 out: &mut [Self],
                 lse: &mut [$acc],
             ) {
-                forward::forward(problem, q, k, v, out, lse);
+                $tiles!(problem, tiles => forward::forward(tiles, problem, q, k, v, out, lse));
             }
 
             #[inline(never)]
@@ -92,21 +95,49 @@ macro_rules! element {
                 dk: &mut [Self],
                 dv: &mut [Self],
             ) {
-                backward::backward(problem, q, k, v, out, lse, dout, dlse, dq, dk, dv);
+                $tiles!(problem, tiles => backward::backward(
+                    tiles, problem, q, k, v, out, lse, dout, dlse, dq, dk, dv
+                ));
             }
         }
     };
 }
 
-element!(f32, f32, |x| x, |x| x);
-element!(f64, f64, |x| x, |x| x);
+/// Products in the accumulating type.
+macro_rules! wide {
+    ($problem:ident, $tiles:ident => $run:expr) => {{
+        let $tiles = Wide(Real::kernels());
+        $run
+    }};
+}
+
+/// Products in bfloat16 where the processor has them. The scale is then a factor of the scores, which
+/// are compared before it is applied: it must be positive.
+macro_rules! narrow {
+    ($problem:ident, $tiles:ident => $run:expr) => {
+        match Narrow::available() {
+            Some($tiles) if $problem.scale > 0.0 => $run,
+            _ => wide!($problem, $tiles => $run),
+        }
+    };
+}
+
+element!(f32, f32, |x| x, |x| x, wide);
+element!(f64, f64, |x| x, |x| x, wide);
 element!(
     bf16,
     f32,
     |x: bf16| f32::from_bits((x.to_bits() as u32) << 16),
-    bf16::from_f32
+    bf16::from_f32,
+    narrow
 );
-element!(f16, f32, |x: f16| widen_f16(x.to_bits()), f16::from_f32);
+element!(
+    f16,
+    f32,
+    |x: f16| widen_f16(x.to_bits()),
+    f16::from_f32,
+    wide
+);
 
 /// Exact, without branches, so that loops over it vectorise.
 #[inline(always)]

@@ -3,12 +3,12 @@
 use crate::buffer::Buffer;
 use crate::context::{Context, check_len};
 use crate::element::Element;
-use crate::kernels::{Matrix, PANEL, STEP};
-use crate::pack::{consecutive, gather, scatter};
-use crate::panels::Panels;
+use crate::kernels::{PANEL, STEP};
+use crate::pack::{consecutive, scatter};
 use crate::problem::Problem;
 use crate::real::Real;
 use crate::rules::{Columns, Rules, Sight, factor_row};
+use crate::tiles::{Forms, Source, Tiles};
 use crate::view::View;
 use crate::work;
 use longnet_pattern::Run;
@@ -16,8 +16,6 @@ use std::ops::Range;
 
 /// Keys of a tile.
 const KEYS: usize = 256;
-/// Query rows of a tile: its scores stay in the first-level cache.
-const GROUP: usize = 28;
 
 /// Consecutive query rows of one head, and where their results go.
 struct Item<'a, E: Element> {
@@ -29,20 +27,22 @@ struct Item<'a, E: Element> {
 }
 
 /// Scratch of a thread. The state of an item's rows: `o` is relative to `2^m`, as is `l`.
-struct Scratch<R> {
-    q: Buffer<R>,
-    o: Buffer<R>,
-    m: Buffer<R>,
-    l: Buffer<R>,
-    k: Buffer<R>,
-    k_panels: Panels<R>,
-    v: Buffer<R>,
-    s: Buffer<R>,
-    factors: Buffer<R>,
+struct Scratch<E: Element, T: Tiles<E>> {
+    tiles: T,
+    _thread: T::Thread,
+    q: T::Side,
+    k: T::Side,
+    v: T::Side,
+    p: T::Weights,
+    o: Buffer<E::Acc>,
+    m: Buffer<E::Acc>,
+    l: Buffer<E::Acc>,
+    factors: Buffer<E::Acc>,
     keys: Columns,
 }
 
-pub fn forward<E: Element>(
+pub fn forward<E: Element, T: Tiles<E>>(
+    tiles: T,
     problem: &Problem,
     q: View<E>,
     k: View<E>,
@@ -75,15 +75,30 @@ pub fn forward<E: Element>(
         block.min(n_q),
         KEYS.min(cx.span.n_k.next_multiple_of(PANEL)),
     );
+    let (left, panels, right) = (
+        Forms {
+            left: true,
+            ..Forms::default()
+        },
+        Forms {
+            panels: true,
+            ..Forms::default()
+        },
+        Forms {
+            right: true,
+            ..Forms::default()
+        },
+    );
     let scratch = || Scratch {
-        q: Buffer::new(rows * cx.d_pad),
+        tiles,
+        _thread: tiles.thread(),
+        q: tiles.side(rows, cx.d, left),
+        k: tiles.side(keys, cx.d, panels),
+        v: tiles.side(keys, cx.d_v, right),
+        p: tiles.weights(T::GROUPS[0], keys + STEP),
         o: Buffer::new(rows * cx.d_v_pad),
         m: Buffer::new(rows),
         l: Buffer::new(rows),
-        k: Buffer::new(keys * cx.d_pad),
-        k_panels: Panels::new(keys, cx.d),
-        v: Buffer::new(keys * cx.d_v_pad),
-        s: Buffer::new(GROUP * (keys + STEP)),
         factors: factor_row(problem.dropout.is_some(), keys),
         keys: Columns::default(),
     };
@@ -103,8 +118,8 @@ pub fn pairs<E: Element>(cx: &Context<E>, head: usize, rows: &Range<usize>) -> u
         .sum()
 }
 
-impl<R: Real> Scratch<R> {
-    fn item<E: Element<Acc = R>>(&mut self, cx: &Context<E>, item: Item<E>) {
+impl<E: Element, T: Tiles<E>> Scratch<E, T> {
+    fn item(&mut self, cx: &Context<E>, item: Item<E>) {
         let Item {
             batch,
             head,
@@ -113,24 +128,25 @@ impl<R: Real> Scratch<R> {
             lse,
         } = item;
         let (schedule, rules) = (cx.schedule(), cx.rules(batch, head));
-        let indices = consecutive(&rows);
-        gather(
-            &mut self.q,
-            cx.d_pad,
-            &cx.q,
-            [batch, head],
-            indices,
-            |_| false,
-            cx.scale_base_2(),
-        );
-        self.o.fill(R::ZERO);
+        let [factor, _] = self.tiles.factors(cx.scale_base_2());
+        let queries = Source {
+            view: &cx.q,
+            at: [batch, head],
+            rows: consecutive(&rows),
+        };
+        self.tiles.load(&mut self.q, 0, queries, |_| false, factor);
+        self.o.fill(E::Acc::ZERO);
         for (i, row) in rows.clone().enumerate() {
             // Zero keys have a score of 0 and add nothing to the output.
             let zeros: usize = (0..schedule.branches())
                 .map(|b| schedule.zero_keys(b, head, row))
                 .sum();
-            self.l[i] = R::from_f64(zeros as f64);
-            self.m[i] = if zeros > 0 { R::ZERO } else { R::NEG_INFINITY };
+            self.l[i] = E::Acc::from_f64(zeros as f64);
+            self.m[i] = if zeros > 0 {
+                E::Acc::ZERO
+            } else {
+                E::Acc::NEG_INFINITY
+            };
         }
         for branch in 0..schedule.branches() {
             for run in schedule.query_runs(branch, head, rows.clone()) {
@@ -138,47 +154,39 @@ impl<R: Real> Scratch<R> {
             }
         }
         scatter(out, cx.d_v, &self.o, cx.d_v_pad, |i| {
-            if self.l[i] == R::ZERO {
-                R::ZERO
+            if self.l[i] == E::Acc::ZERO {
+                E::Acc::ZERO
             } else {
-                R::ONE / self.l[i]
+                E::Acc::ONE / self.l[i]
             }
         });
         for ((lse, &m), &l) in lse.iter_mut().zip(&*self.m).zip(&*self.l) {
             let base_2 = m.to_f64() + l.to_f64().log2();
-            *lse = R::from_f64(base_2 * std::f64::consts::LN_2);
+            *lse = E::Acc::from_f64(base_2 * std::f64::consts::LN_2);
         }
     }
 
     /// Adds the keys of a run to the state of its rows. `first` is the item's first row.
-    fn run<E: Element<Acc = R>>(
-        &mut self,
-        cx: &Context<E>,
-        rules: &Rules,
-        at: [usize; 2],
-        first: usize,
-        run: &Run,
-    ) {
+    fn run(&mut self, cx: &Context<E>, rules: &Rules, at: [usize; 2], first: usize, run: &Run) {
         for start in (0..run.k.len).step_by(KEYS) {
             let block = run.k.slice(start..run.k.len.min(start + KEYS));
             self.keys.load(block, |b| rules.key(b));
-            let hides = |b: usize| rules.hides(b);
-            gather(&mut self.k, cx.d_pad, &cx.k, at, block, hides, R::ONE);
-            gather(&mut self.v, cx.d_v_pad, &cx.v, at, block, hides, R::ONE);
-            let k = Matrix {
-                data: &self.k,
-                ld: cx.d_pad,
-            };
-            self.k_panels.load(cx.kernels, 0, k, block.len);
-            for group in (run.first_row(start)..run.q.len).step_by(GROUP) {
-                let group = group..run.q.len.min(group + GROUP);
+            for (view, side) in [(&cx.k, &mut self.k), (&cx.v, &mut self.v)] {
+                let rows = block;
+                let source = Source { view, at, rows };
+                self.tiles
+                    .load(side, 0, source, |b| rules.hides(b), E::Acc::ONE);
+            }
+            let first_row = run.first_row(start) / T::ALIGN * T::ALIGN;
+            for group in (first_row..run.q.len).step_by(T::GROUPS[0]) {
+                let group = group..run.q.len.min(group + T::GROUPS[0]);
                 self.tile(cx, rules, first, run, group, start, block.len);
             }
         }
     }
 
     /// Adds the packed keys, `start..start + len` of the run, to the rows `group` of the run.
-    fn tile<E: Element<Acc = R>>(
+    fn tile(
         &mut self,
         cx: &Context<E>,
         rules: &Rules,
@@ -188,7 +196,7 @@ impl<R: Real> Scratch<R> {
         start: usize,
         len: usize,
     ) {
-        let visible = |a: usize| (run.visible(a) - start).min(len);
+        let visible = |a: usize| run.visible(a).saturating_sub(start).min(len);
         let used = visible(group.end - 1);
         let columns = used.next_multiple_of(STEP);
         let (m, lds) = (group.len(), columns + STEP / 2);
@@ -201,16 +209,15 @@ impl<R: Real> Scratch<R> {
         {
             return;
         }
-        let q = Matrix {
-            data: &self.q[slot(group.start) * cx.d_pad..],
-            ld: run.q.step * cx.d_pad,
-        };
-        self.k_panels
-            .product(cx.kernels, &mut self.s, lds, q, m, 0..columns);
+        let tiles = self.tiles;
+        let [_, factor] = tiles.factors(cx.scale_base_2());
+        let rows = [slot(group.start), run.q.step, m];
+        tiles.inner(&mut self.p, lds, &self.q, rows, &self.k, 0..columns);
+        let scores = tiles.scores(&mut self.p);
         for a in group.clone() {
-            let (i, s) = (slot(a), &mut self.s[(a - group.start) * lds..][..columns]);
+            let (i, s) = (slot(a), &mut scores[(a - group.start) * lds..][..columns]);
             self.keys.mask(s, 0, 0..visible(a), token(a));
-            let (top, sum) = cx.kernels.softmax(s, self.m[i]);
+            let (top, sum) = cx.kernels.softmax(s, factor, self.m[i]);
             if top != self.m[i] {
                 // From -inf to a finite maximum the factor is 0, and so is what it scales.
                 let shrink = (self.m[i] - top).exp2::<false>();
@@ -226,17 +233,9 @@ impl<R: Real> Scratch<R> {
                 cx.kernels.multiply(&mut s[..used], factors);
             }
         }
-        let p = Matrix {
-            data: &self.s,
-            ld: lds,
-        };
+        tiles.seal(&mut self.p, m, columns, lds, false);
         let o = &mut self.o[slot(group.start) * cx.d_v_pad..];
-        let sizes = [m, cx.d_v_pad, used];
-        let v = Matrix {
-            data: &self.v,
-            ld: cx.d_v_pad,
-        };
-        cx.kernels
-            .product(o, run.q.step * cx.d_v_pad, p, v, sizes, true);
+        let (ldo, sizes) = (run.q.step * cx.d_v_pad, [m, cx.d_v_pad, used]);
+        tiles.outer(o, ldo, &self.p, lds, &self.v, 0, sizes);
     }
 }

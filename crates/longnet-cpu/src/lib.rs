@@ -13,10 +13,16 @@
 //!
 //! | level | chosen where the CPU has | tested |
 //! |---|---|---|
+//! | `amx` | as `avx512bf16`, and AMX-TILE and AMX-BF16 (Linux) | where present |
+//! | `avx512bf16` | as `avx512`, and AVX512-BF16; on Intel's only if forced, since there it is slower | where present |
 //! | `avx512` | AVX-512 F, BW, DQ, VL | where present |
 //! | `avx2` | AVX2 and FMA | where present |
 //! | `neon` | aarch64: always | under qemu, by `.ci/aarch64`; never timed |
 //! | `portable` | none of these; no fused multiply-adds | always |
+//! | `emulated-bf16` | only if forced: the bfloat16 products of the first two in plain Rust | always |
+//!
+//! The first two differ from `avx512` for `bf16` tensors, whose products they compute in bfloat16 with
+//! sums in f32, as the processor does; the others widen to f32. `f16` is always widened.
 //!
 //! ```
 //! use longnet_cpu::{Problem, View, forward};
@@ -38,6 +44,7 @@
 //! | module | concept |
 //! |---|---|
 //! | `pack`, `panels` | gathers strided rows, widens them, transposes them for the products |
+//! | `tiles` | what is packed and multiplied: in the accumulating type, or in bfloat16 |
 //! | `kernels` | what runs per tile and per row, compiled once per instruction set |
 //! | `rules` | what masks or drops single pairs: labels, dropout |
 //! | `work` | items over threads |
@@ -54,6 +61,7 @@ mod panels;
 mod problem;
 mod real;
 mod rules;
+mod tiles;
 mod view;
 mod work;
 
@@ -72,8 +80,8 @@ pub fn level() -> Result<&'static str, UnknownLevel> {
     kernels::selected().map(|level| level.name)
 }
 
-/// The instruction sets that this machine has kernels for, best first: of `avx512`, `avx2`, `neon` and
-/// `portable`. The last one runs anywhere.
+/// The instruction sets that this machine has kernels for, best first. The last two, `portable` and
+/// `emulated-bf16`, run anywhere.
 pub fn levels() -> Vec<&'static str> {
     kernels::available()
         .iter()

@@ -41,14 +41,21 @@ impl<R: Real> Panels<R> {
         m: usize,
         rows: Range<usize>,
     ) {
-        for row in rows.clone().step_by(PANEL) {
+        for (column, panel, n) in self.parts(rows) {
+            let c = &mut c[column..];
+            kernels.product(c, ldc, a, panel, [m, n, self.width], false);
+        }
+    }
+
+    /// The panels of `rows`: the first row of each, counted from the first of all, its `width` columns, and
+    /// how many rows it has.
+    pub fn parts(&self, rows: Range<usize>) -> impl Iterator<Item = (usize, Matrix<'_, R>, usize)> {
+        rows.clone().step_by(PANEL).map(move |row| {
             let panel = Matrix {
                 data: &self.data[row * self.width..],
                 ld: PANEL,
             };
-            let n = PANEL.min(rows.end - row);
-            let c = &mut c[row - rows.start..];
-            kernels.product(c, ldc, a, panel, [m, n, self.width], false);
-        }
+            (row - rows.start, panel, PANEL.min(rows.end - row))
+        })
     }
 }

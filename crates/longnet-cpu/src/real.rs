@@ -6,6 +6,7 @@ use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Sub};
 /// f32 or f64.
 pub trait Real:
     Copy
+    + Default
     + Send
     + Sync
     + PartialOrd

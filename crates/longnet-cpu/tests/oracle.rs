@@ -100,6 +100,7 @@ proptest! {
     #[test]
     fn long_sequences_cross_every_block(case in cases(700)) {
         check::<f32>(&case, 1e-5, 1e-5)?;
+        check::<bf16>(&case, 2f64.powi(-8), 3.0 * 2f64.powi(-8))?;
     }
 }
 

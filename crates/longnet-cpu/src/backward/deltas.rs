@@ -5,19 +5,17 @@ use super::Gradients;
 use crate::buffer::Buffer;
 use crate::element::Element;
 use crate::forward::pairs;
-use crate::kernels::{Matrix, PANEL, STEP};
-use crate::pack::{consecutive, dot, gather};
-use crate::panels::Panels;
+use crate::kernels::{PANEL, STEP};
+use crate::pack::{consecutive, dot};
 use crate::real::Real;
 use crate::rules::{Columns, Rules, Sight, factor_row};
+use crate::tiles::{Forms, Source, Tiles};
 use crate::work;
 use longnet_pattern::Run;
 use std::ops::Range;
 
 /// Keys of a tile.
 const KEYS: usize = 256;
-/// Query rows of a tile.
-const GROUP: usize = 28;
 
 /// Consecutive query rows of one head, and where their results go.
 struct Item<'a, R> {
@@ -26,25 +24,25 @@ struct Item<'a, R> {
     delta: &'a mut [R],
 }
 
-struct Scratch<R> {
-    q: Buffer<R>,
-    dout: Buffer<R>,
-    lse: Buffer<R>,
-    delta: Buffer<R>,
+struct Scratch<E: Element, T: Tiles<E>> {
+    tiles: T,
+    _thread: T::Thread,
+    q: T::Side,
+    dout: T::Side,
+    k: T::Side,
+    v: T::Side,
+    s: T::Weights,
+    dp: T::Weights,
+    lse: Buffer<E::Acc>,
+    delta: Buffer<E::Acc>,
     /// Of one branch, per row, the sums of `P` and of `dS` as it would be with the exact `D`.
-    p: Buffer<R>,
-    ds: Buffer<R>,
-    /// Rows of keys or values, and their panels.
-    rows: Buffer<R>,
-    k: Panels<R>,
-    v: Panels<R>,
-    s: Buffer<R>,
-    dp: Buffer<R>,
-    factors: Buffer<R>,
+    p: Buffer<E::Acc>,
+    ds: Buffer<E::Acc>,
+    factors: Buffer<E::Acc>,
     keys: Columns,
 }
 
-pub fn pass<E: Element>(g: &Gradients<E>, mut delta: &mut [E::Acc]) {
+pub fn pass<E: Element, T: Tiles<E>>(tiles: T, g: &Gradients<E>, mut delta: &mut [E::Acc]) {
     let cx = &g.cx;
     let (planes, n_q) = (cx.batch * cx.heads, cx.span.n_q);
     let most = cx.rows_that_fit(cx.d_pad + cx.d_v_pad);
@@ -71,18 +69,29 @@ pub fn pass<E: Element>(g: &Gradients<E>, mut delta: &mut [E::Acc]) {
     } else {
         (0, 0)
     };
+    let (left, panels) = (
+        Forms {
+            left: true,
+            ..Forms::default()
+        },
+        Forms {
+            panels: true,
+            ..Forms::default()
+        },
+    );
     let scratch = || Scratch {
-        q: Buffer::new(rows * cx.d_pad),
-        dout: Buffer::new(rows * cx.d_v_pad),
+        tiles,
+        _thread: tiles.thread(),
+        q: tiles.side(rows, cx.d, left),
+        dout: tiles.side(rows, cx.d_v, left),
+        k: tiles.side(keys, cx.d, panels),
+        v: tiles.side(keys, cx.d_v, panels),
+        s: tiles.weights(T::GROUPS[0], keys + STEP),
+        dp: tiles.weights(T::GROUPS[0], keys + STEP),
         lse: Buffer::new(rows),
         delta: Buffer::new(rows),
         p: Buffer::new(rows),
         ds: Buffer::new(rows),
-        rows: Buffer::new(keys * cx.d_pad.max(cx.d_v_pad)),
-        k: Panels::new(keys, cx.d),
-        v: Panels::new(keys, cx.d_v),
-        s: Buffer::new(GROUP * (keys + STEP)),
-        dp: Buffer::new(GROUP * (keys + STEP)),
         factors: factor_row(cx.problem.dropout.is_some(), keys),
         keys: Columns::default(),
     };
@@ -109,22 +118,28 @@ fn exact<E: Element>(g: &Gradients<E>, at: [usize; 2], index: usize) -> E::Acc {
     E::Acc::from_f64(dot(&g.dout, &g.out, at, index) - dlse)
 }
 
-impl<R: Real> Scratch<R> {
-    fn detached<E: Element<Acc = R>>(&mut self, g: &Gradients<E>, item: Item<R>) {
+impl<E: Element, T: Tiles<E>> Scratch<E, T> {
+    fn detached(&mut self, g: &Gradients<E>, item: Item<E::Acc>) {
         let Item { at, rows, delta } = item;
         let (cx, rules) = (&g.cx, g.cx.rules(at[0], at[1]));
         let schedule = cx.schedule();
         let blind = |i: usize| g.is_blind(g.row(at, i));
-        let (all, scale) = (consecutive(&rows), cx.scale_base_2());
-        gather(&mut self.q, cx.d_pad, &cx.q, at, all, blind, scale);
-        gather(&mut self.dout, cx.d_v_pad, &g.dout, at, all, blind, R::ONE);
+        let [factor, _] = self.tiles.factors(cx.scale_base_2());
+        for (view, side, factor) in [
+            (&cx.q, &mut self.q, factor),
+            (&g.dout, &mut self.dout, E::Acc::ONE),
+        ] {
+            let rows = consecutive(&rows);
+            let source = Source { view, at, rows };
+            self.tiles.load(side, 0, source, blind, factor);
+        }
         for (i, index) in rows.clone().enumerate() {
             self.lse[i] = g.lse_base_2(g.row(at, index));
             self.delta[i] = exact(g, at, index);
         }
         for branch in 0..schedule.branches() {
-            self.p.fill(R::ZERO);
-            self.ds.fill(R::ZERO);
+            self.p.fill(E::Acc::ZERO);
+            self.ds.fill(E::Acc::ZERO);
             for run in schedule.query_runs(branch, at[1], rows.clone()) {
                 self.run(g, &rules, at, rows.start, &run);
             }
@@ -135,29 +150,29 @@ impl<R: Real> Scratch<R> {
     }
 
     /// The branch's own `D` of row `i` of the item.
-    fn of_branch<E: Element<Acc = R>>(
+    fn of_branch(
         &self,
         g: &Gradients<E>,
         branch: usize,
         at: [usize; 2],
         i: usize,
         row: usize,
-    ) -> R {
+    ) -> E::Acc {
         // With zero keys lse is at least 0; without them the power may overflow.
         let zeros = match g.cx.schedule().zero_keys(branch, at[1], row) {
-            0 => R::ZERO,
-            zeros => R::from_f64(zeros as f64) * (R::ZERO - self.lse[i]).exp2::<false>(),
+            0 => E::Acc::ZERO,
+            zeros => E::Acc::from_f64(zeros as f64) * (E::Acc::ZERO - self.lse[i]).exp2::<false>(),
         };
         let weight = self.p[i] + zeros;
-        if weight == R::ZERO {
-            return R::ZERO;
+        if weight == E::Acc::ZERO {
+            return E::Acc::ZERO;
         }
-        let dlse = g.dlse.map_or(R::ZERO, |dlse| dlse[g.row(at, row)]);
+        let dlse = g.dlse.map_or(E::Acc::ZERO, |dlse| dlse[g.row(at, row)]);
         self.delta[i] + (self.ds[i] - self.delta[i] * zeros) / weight - dlse
     }
 
     /// Adds the keys of a run to the sums of its rows. `first` is the item's first row.
-    fn run<E: Element<Acc = R>>(
+    fn run(
         &mut self,
         g: &Gradients<E>,
         rules: &Rules,
@@ -170,24 +185,22 @@ impl<R: Real> Scratch<R> {
         for start in (0..run.k.len).step_by(KEYS) {
             let block = run.k.slice(start..run.k.len.min(start + KEYS));
             self.keys.load(block, |b| rules.key(b));
-            let hides = |b: usize| rules.hides(b);
-            for (view, panels, ld) in [
-                (&cx.k, &mut self.k, cx.d_pad),
-                (&cx.v, &mut self.v, cx.d_v_pad),
-            ] {
-                gather(&mut self.rows, ld, view, at, block, hides, R::ONE);
-                let data = &*self.rows;
-                panels.load(cx.kernels, 0, Matrix { data, ld }, block.len);
+            for (view, side) in [(&cx.k, &mut self.k), (&cx.v, &mut self.v)] {
+                let rows = block;
+                let source = Source { view, at, rows };
+                self.tiles
+                    .load(side, 0, source, |b| rules.hides(b), E::Acc::ONE);
             }
-            for group in (run.first_row(start)..run.q.len).step_by(GROUP) {
-                let group = group..run.q.len.min(group + GROUP);
+            let first_row = run.first_row(start) / T::ALIGN * T::ALIGN;
+            for group in (first_row..run.q.len).step_by(T::GROUPS[0]) {
+                let group = group..run.q.len.min(group + T::GROUPS[0]);
                 self.tile(g, rules, first, run, group, start, block.len);
             }
         }
     }
 
     /// The packed keys, `start..start + len` of the run, against the rows `group` of the run.
-    fn tile<E: Element<Acc = R>>(
+    fn tile(
         &mut self,
         g: &Gradients<E>,
         rules: &Rules,
@@ -197,12 +210,12 @@ impl<R: Real> Scratch<R> {
         start: usize,
         len: usize,
     ) {
-        let (kernels, d, d_v) = (g.cx.kernels, g.cx.d_pad, g.cx.d_v_pad);
-        let visible = |a: usize| (run.visible(a) - start).min(len);
+        let kernels = g.cx.kernels;
+        let visible = |a: usize| run.visible(a).saturating_sub(start).min(len);
         let used = visible(group.end - 1);
         let columns = used.next_multiple_of(STEP);
         let (m, ld) = (group.len(), columns + STEP / 2);
-        let (slot, step) = (|a: usize| run.q.at(a) - first, run.q.step);
+        let slot = |a: usize| run.q.at(a) - first;
         let token = |a: usize| rules.query(run.q.at(a));
         if group
             .clone()
@@ -210,28 +223,22 @@ impl<R: Real> Scratch<R> {
         {
             return;
         }
-        let top = slot(group.start);
-        let q = Matrix {
-            data: &self.q[top * d..],
-            ld: step * d,
-        };
-        let dout = Matrix {
-            data: &self.dout[top * d_v..],
-            ld: step * d_v,
-        };
-        self.k.product(kernels, &mut self.s, ld, q, m, 0..columns);
-        self.v
-            .product(kernels, &mut self.dp, ld, dout, m, 0..columns);
+        let tiles = self.tiles;
+        let [_, factor] = tiles.factors(g.cx.scale_base_2());
+        let rows = [slot(group.start), run.q.step, m];
+        tiles.inner(&mut self.s, ld, &self.q, rows, &self.k, 0..columns);
+        tiles.inner(&mut self.dp, ld, &self.dout, rows, &self.v, 0..columns);
+        let (s, dp) = (tiles.scores(&mut self.s), tiles.scores(&mut self.dp));
         for a in group.clone() {
             let (i, at) = (slot(a), (a - group.start) * ld);
-            let (s, dp) = (&mut self.s[at..][..columns], &mut self.dp[at..][..columns]);
+            let (s, dp) = (&mut s[at..][..columns], &mut dp[at..][..columns]);
             self.keys.mask(s, 0, 0..visible(a), token(a));
             if rules.drops() {
                 let factors = &mut self.factors[..used];
                 rules.factors(kernels, factors, token(a), &self.keys, 0);
                 kernels.multiply(&mut dp[..used], factors);
             }
-            kernels.gradient_of_row(s, dp, self.lse[i], self.delta[i]);
+            kernels.gradient_of_row(s, dp, factor, self.lse[i], self.delta[i]);
             self.p[i] += kernels.sum(s);
             self.ds[i] += kernels.sum(dp);
         }

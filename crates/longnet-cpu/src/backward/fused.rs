@@ -6,17 +6,16 @@ use super::turns::{Broken, Order, Turns};
 use crate::buffer::Buffer;
 use crate::context::Context;
 use crate::element::Element;
-use crate::kernels::{Matrix, STEP};
-use crate::pack::{gather, scatter};
+use crate::kernels::STEP;
+use crate::pack::scatter;
 use crate::real::Real;
 use crate::rules::{Rules, Sight, factor_row};
+use crate::tiles::{Forms, Source, Tiles};
 use crate::work;
 use longnet_pattern::Run;
 use std::ops::Range;
 use std::sync::Mutex;
 
-/// Query rows of a tile.
-const GROUP: usize = 56;
 /// Query rows that items add to in one turn.
 const BLOCK: usize = 1024;
 
@@ -51,25 +50,28 @@ struct Shared<'a, E: Element> {
     block: usize,
 }
 
-struct Scratch<R> {
-    packed: Packed<R>,
-    sums: Sums<R>,
+struct Scratch<E: Element, T: Tiles<E>> {
+    packed: Packed<E, T>,
+    sums: Sums<E, T>,
 }
 
 /// The queries of a run, and what they are multiplied into.
-struct Sums<R> {
-    dk: Buffer<R>,
-    dv: Buffer<R>,
-    q: Buffer<R>,
-    dout: Buffer<R>,
-    lse: Buffer<R>,
-    delta: Buffer<R>,
-    s: Buffer<R>,
-    dp: Buffer<R>,
-    factors: Buffer<R>,
+struct Sums<E: Element, T: Tiles<E>> {
+    tiles: T,
+    _thread: T::Thread,
+    dk: Buffer<E::Acc>,
+    dv: Buffer<E::Acc>,
+    q: T::Side,
+    dout: T::Side,
+    lse: Buffer<E::Acc>,
+    delta: Buffer<E::Acc>,
+    s: T::Weights,
+    dp: T::Weights,
+    factors: Buffer<E::Acc>,
 }
 
-pub fn pass<E: Element>(
+pub fn pass<E: Element, T: Tiles<E>>(
+    tiles: T,
     g: &Gradients<E>,
     delta: &[E::Acc],
     mut dq: &mut [E],
@@ -127,17 +129,24 @@ pub fn pass<E: Element>(
         block,
     };
     let keys = keys.min(n_k);
+    let both = Forms {
+        left: true,
+        right: true,
+        ..Forms::default()
+    };
     let scratch = || Scratch {
-        packed: Packed::new(cx),
+        packed: Packed::new(tiles, cx),
         sums: Sums {
+            tiles,
+            _thread: tiles.thread(),
             dk: Buffer::new(keys * cx.d_pad),
             dv: Buffer::new(keys * cx.d_v_pad),
-            q: Buffer::new(block * cx.d_pad),
-            dout: Buffer::new(block * cx.d_v_pad),
+            q: tiles.side(block, cx.d, both),
+            dout: tiles.side(block, cx.d_v, both),
             lse: Buffer::new(block),
             delta: Buffer::new(block),
-            s: Buffer::new(GROUP * (KEYS + STEP)),
-            dp: Buffer::new(GROUP * (KEYS + STEP)),
+            s: tiles.weights(T::GROUPS[1], KEYS + STEP),
+            dp: tiles.weights(T::GROUPS[1], KEYS + STEP),
             factors: factor_row(cx.problem.dropout.is_some(), KEYS),
         },
     };
@@ -170,8 +179,8 @@ fn keys_per_item<E: Element>(cx: &Context<E>) -> usize {
     work::rows_per_item(cx.span.n_k, cx.batch * cx.kv_heads, most)
 }
 
-impl<R: Real> Scratch<R> {
-    fn item<E: Element<Acc = R>>(&mut self, shared: &Shared<E>, item: Item<E>) {
+impl<E: Element, T: Tiles<E>> Scratch<E, T> {
+    fn item(&mut self, shared: &Shared<E>, item: Item<E>) {
         let Item {
             at: [batch, kv_head],
             index,
@@ -180,13 +189,13 @@ impl<R: Real> Scratch<R> {
             dv,
         } = item;
         let (g, cx) = (shared.g, &shared.g.cx);
-        self.sums.dk.fill(R::ZERO);
-        self.sums.dv.fill(R::ZERO);
+        self.sums.dk.fill(E::Acc::ZERO);
+        self.sums.dv.fill(E::Acc::ZERO);
         let readers = cx.heads / cx.kv_heads;
         for head in kv_head * readers..(kv_head + 1) * readers {
             let (at, order) = ([batch, head], &shared.orders[head]);
             let rules = cx.rules(batch, head);
-            self.packed.load(cx, &rules, at, &rows);
+            self.packed.load(self.sums.tiles, cx, &rules, at, &rows);
             for visit in &order.visits[index] {
                 let blocks = cx.span.n_q.div_ceil(shared.block);
                 let slot = &shared.slots[(batch * cx.heads + head) * blocks + visit.block];
@@ -195,10 +204,10 @@ impl<R: Real> Scratch<R> {
                     self.block(shared, &rules, at, visit.block, &rows, &mut sum);
                     if last {
                         let first = visit.block * shared.block;
-                        let scale = R::from_f64(cx.problem.scale);
+                        let scale = E::Acc::from_f64(cx.problem.scale);
                         scatter(slot.dq, cx.d, &sum, cx.d_pad, |i| {
                             if g.is_blind(g.row(at, first + i)) {
-                                R::ZERO
+                                E::Acc::ZERO
                             } else {
                                 scale
                             }
@@ -210,21 +219,22 @@ impl<R: Real> Scratch<R> {
                 });
             }
         }
-        // The packed queries carry the scale and log2 e.
-        let scale = R::from_f64(std::f64::consts::LN_2);
+        // dS times the queries: these carry a part of the scale and of log2 e, `factor` the other.
+        let [_, factor] = self.sums.tiles.factors(cx.scale_base_2());
+        let scale = E::Acc::from_f64(factor.to_f64() * std::f64::consts::LN_2);
         scatter(dk, cx.d, &self.sums.dk, cx.d_pad, |_| scale);
-        scatter(dv, cx.d_v, &self.sums.dv, cx.d_v_pad, |_| R::ONE);
+        scatter(dv, cx.d_v, &self.sums.dv, cx.d_v_pad, |_| E::Acc::ONE);
     }
 
     /// The queries of a block against the packed keys, the rows `keys`.
-    fn block<E: Element<Acc = R>>(
+    fn block(
         &mut self,
         shared: &Shared<E>,
         rules: &Rules,
         at: [usize; 2],
         block: usize,
         keys: &Range<usize>,
-        dq: &mut [R],
+        dq: &mut [E::Acc],
     ) {
         let (g, schedule) = (shared.g, shared.g.cx.schedule());
         let first = block * shared.block;
@@ -233,8 +243,9 @@ impl<R: Real> Scratch<R> {
             for run in schedule.runs_within(branch, at[1], rows.clone(), keys.clone()) {
                 self.sums.load(shared, at, branch, &run);
                 for chunk in self.packed.chunks(branch, &run) {
-                    for group in (run.first_row(chunk.start)..run.q.len).step_by(GROUP) {
-                        let group = group..run.q.len.min(group + GROUP);
+                    let first_row = run.first_row(chunk.start) / T::ALIGN * T::ALIGN;
+                    for group in (first_row..run.q.len).step_by(T::GROUPS[1]) {
+                        let group = group..run.q.len.min(group + T::GROUPS[1]);
                         let tile = Tile {
                             run: &run,
                             group,
@@ -268,27 +279,20 @@ struct Tile<'a> {
     first: [usize; 2],
 }
 
-impl<R: Real> Sums<R> {
+impl<E: Element, T: Tiles<E>> Sums<E, T> {
     /// Packs the queries of a run.
-    fn load<E: Element<Acc = R>>(
-        &mut self,
-        shared: &Shared<E>,
-        at: [usize; 2],
-        branch: usize,
-        run: &Run,
-    ) {
+    fn load(&mut self, shared: &Shared<E>, at: [usize; 2], branch: usize, run: &Run) {
         let (g, cx) = (shared.g, &shared.g.cx);
-        let (blind, scale) = (|a: usize| g.is_blind(g.row(at, a)), cx.scale_base_2());
-        gather(&mut self.q, cx.d_pad, &cx.q, at, run.q, blind, scale);
-        gather(
-            &mut self.dout,
-            cx.d_v_pad,
-            &g.dout,
-            at,
-            run.q,
-            blind,
-            R::ONE,
-        );
+        let [factor, _] = self.tiles.factors(cx.scale_base_2());
+        for (view, side, factor) in [
+            (&cx.q, &mut self.q, factor),
+            (&g.dout, &mut self.dout, E::Acc::ONE),
+        ] {
+            let rows = run.q;
+            let blind = |a: usize| g.is_blind(g.row(at, a));
+            self.tiles
+                .load(side, 0, Source { view, at, rows }, blind, factor);
+        }
         for (i, a) in run.q.iter().enumerate() {
             let row = g.row(at, a);
             self.lse[i] = g.lse_base_2(row);
@@ -296,13 +300,13 @@ impl<R: Real> Sums<R> {
         }
     }
 
-    fn tile<E: Element<Acc = R>>(
+    fn tile(
         &mut self,
         g: &Gradients<E>,
         rules: &Rules,
-        packed: &Packed<R>,
+        packed: &Packed<E, T>,
         tile: Tile,
-        dq: &mut [R],
+        dq: &mut [E::Acc],
     ) {
         let (cx, kernels) = (&g.cx, g.cx.kernels);
         let (d, d_v) = (cx.d_pad, cx.d_v_pad);
@@ -312,7 +316,11 @@ impl<R: Real> Sums<R> {
             chunk,
             first,
         } = tile;
-        let visible = |a: usize| (run.visible(a) - chunk.start).min(chunk.rows.len);
+        let visible = |a: usize| {
+            run.visible(a)
+                .saturating_sub(chunk.start)
+                .min(chunk.rows.len)
+        };
         let used = visible(group.end - 1);
         let columns = used.next_multiple_of(STEP);
         let (m, ld) = (group.len(), columns + STEP / 2);
@@ -323,39 +331,36 @@ impl<R: Real> Sums<R> {
         {
             return;
         }
-        let q = Matrix {
-            data: &self.q[group.start * d..],
-            ld: d,
-        };
-        let dout = Matrix {
-            data: &self.dout[group.start * d_v..],
-            ld: d_v,
-        };
-        packed.scores(cx, &mut self.s, ld, q, m, chunk, columns);
-        packed.values(cx, &mut self.dp, ld, dout, m, chunk, columns);
+        let tiles = self.tiles;
+        let [_, factor] = tiles.factors(cx.scale_base_2());
+        let (rows, keys) = ([group.start, 1, m], chunk.at..chunk.at + columns);
+        tiles.inner(&mut self.s, ld, &self.q, rows, &packed.k, keys.clone());
+        tiles.inner(&mut self.dp, ld, &self.dout, rows, &packed.v, keys);
+        let (s, dp) = (tiles.scores(&mut self.s), tiles.scores(&mut self.dp));
         for a in group.clone() {
             let at = (a - group.start) * ld;
-            let (s, dp) = (&mut self.s[at..][..columns], &mut self.dp[at..][..columns]);
+            let (s, dp) = (&mut s[at..][..columns], &mut dp[at..][..columns]);
             chunk.columns.mask(s, 0, 0..visible(a), token(a));
             let factors = &mut self.factors[..if rules.drops() { used } else { 0 }];
             if rules.drops() {
                 rules.factors(kernels, factors, token(a), &chunk.columns, 0);
                 kernels.multiply(&mut dp[..used], factors);
             }
-            kernels.gradient_of_row(s, dp, self.lse[a], self.delta[a]);
+            kernels.gradient_of_row(s, dp, factor, self.lse[a], self.delta[a]);
             if rules.drops() {
                 kernels.multiply(&mut s[..used], factors);
             }
         }
-        let p = Matrix { data: &self.s, ld };
-        let ds = Matrix { data: &self.dp, ld };
-        let rows = &mut dq[(run.q.at(group.start) - first[0]) * d..];
-        let keys = packed.keys(cx, chunk);
-        kernels.product(rows, run.q.step * d, ds, keys, [m, d, used], true);
+        tiles.seal(&mut self.s, m, columns, ld, true);
+        tiles.seal(&mut self.dp, m, columns, ld, true);
+        let dq = &mut dq[(run.q.at(group.start) - first[0]) * d..];
+        let (ldq, sizes) = (run.q.step * d, [m, d, used]);
+        tiles.outer(dq, ldq, &self.dp, ld, &packed.k, chunk.at, sizes);
         let (slot, step) = (chunk.rows.first - first[1], chunk.rows.step);
-        let dv = &mut self.dv[slot * d_v..];
-        kernels.add_product_tn(dv, step * d_v, p, dout, [used, d_v, m]);
-        let dk = &mut self.dk[slot * d..];
-        kernels.add_product_tn(dk, step * d, ds, q, [used, d, m]);
+        let (dv, sizes) = (&mut self.dv[slot * d_v..], [used, d_v, m]);
+        let at = group.start;
+        tiles.outer_t(dv, step * d_v, &self.s, ld, &self.dout, at, sizes);
+        let (dk, sizes) = (&mut self.dk[slot * d..], [used, d, m]);
+        tiles.outer_t(dk, step * d, &self.dp, ld, &self.q, at, sizes);
     }
 }

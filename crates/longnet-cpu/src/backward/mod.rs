@@ -10,6 +10,7 @@ use crate::context::{Context, check_len, check_shape};
 use crate::element::Element;
 use crate::problem::Problem;
 use crate::real::Real;
+use crate::tiles::Tiles;
 use crate::view::View;
 use longnet_pattern::MixGradient;
 
@@ -49,7 +50,8 @@ impl<E: Element> Gradients<'_, E> {
     }
 }
 
-pub fn backward<E: Element>(
+pub fn backward<E: Element, T: Tiles<E>>(
+    tiles: T,
     problem: &Problem,
     q: View<E>,
     k: View<E>,
@@ -90,6 +92,6 @@ pub fn backward<E: Element>(
         deltas,
     };
     let mut delta = vec![E::Acc::ZERO; rows * deltas];
-    deltas::pass(&gradients, &mut delta);
-    fused::pass(&gradients, &delta, dq, dk, dv);
+    deltas::pass(tiles, &gradients, &mut delta);
+    fused::pass(tiles, &gradients, &delta, dq, dk, dv);
 }

@@ -1,27 +1,21 @@
 //! The keys of an item, packed once for all the queries of a head that see them.
 
-use crate::buffer::Buffer;
 use crate::context::Context;
 use crate::element::Element;
-use crate::kernels::{Matrix, PANEL};
-use crate::pack::gather;
-use crate::panels::Panels;
+use crate::kernels::PANEL;
 use crate::real::Real;
 use crate::rules::{Columns, Rules};
+use crate::tiles::{Forms, Source, Tiles};
 use longnet_pattern::{Progression, Run};
 use std::ops::Range;
 
 /// Keys of a tile, at most.
 pub const KEYS: usize = 256;
 
-/// Key rows, and both sides transposed, as the runs of one query head see them.
-pub struct Packed<R> {
-    /// `[rows, d]`, padded.
-    k: Buffer<R>,
-    /// The values of one chunk.
-    v: Buffer<R>,
-    k_panels: Panels<R>,
-    v_panels: Panels<R>,
+/// Keys and values as the runs of one query head see them.
+pub struct Packed<E: Element, T: Tiles<E>> {
+    pub k: T::Side,
+    pub v: T::Side,
     chunks: Vec<Chunk>,
     /// Where the chunks of each branch end.
     ends: Vec<usize>,
@@ -35,25 +29,32 @@ pub struct Chunk {
     pub start: usize,
     /// What masks or drops them.
     pub columns: Columns,
-    /// The first row in `k` and the panels.
-    at: usize,
+    /// The first of them among the packed rows.
+    pub at: usize,
 }
 
-impl<R: Real> Packed<R> {
-    pub fn new<E: Element<Acc = R>>(cx: &Context<E>) -> Self {
+impl<E: Element, T: Tiles<E>> Packed<E, T> {
+    pub fn new(tiles: T, cx: &Context<E>) -> Self {
+        let panels = Forms {
+            panels: true,
+            ..Forms::default()
+        };
+        let both = Forms {
+            right: true,
+            ..panels
+        };
         Self {
-            k: Buffer::new(0),
-            v: Buffer::new(KEYS * cx.d_v_pad),
-            k_panels: Panels::new(0, cx.d),
-            v_panels: Panels::new(0, cx.d_v),
+            k: tiles.side(0, cx.d, both),
+            v: tiles.side(0, cx.d_v, panels),
             chunks: Vec::new(),
             ends: Vec::new(),
         }
     }
 
     /// Takes the keys `keys` as `head` sees them.
-    pub fn load<E: Element<Acc = R>>(
+    pub fn load(
         &mut self,
+        tiles: T,
         cx: &Context<E>,
         rules: &Rules,
         [batch, head]: [usize; 2],
@@ -80,33 +81,17 @@ impl<R: Real> Packed<R> {
             }
             self.ends.push(self.chunks.len());
         }
-        self.k.grow(at * cx.d_pad);
-        self.k_panels.grow(at);
-        self.v_panels.grow(at);
-        let source = [batch, cx.kv_head(head)];
-        for chunk in &self.chunks {
-            let hides = |b: usize| rules.hides(b);
-            let k = &mut self.k[chunk.at * cx.d_pad..];
-            gather(k, cx.d_pad, &cx.k, source, chunk.rows, hides, R::ONE);
-            let k = Matrix {
-                data: k,
-                ld: cx.d_pad,
-            };
-            self.k_panels.load(cx.kernels, chunk.at, k, chunk.rows.len);
-            gather(
-                &mut self.v,
-                cx.d_v_pad,
-                &cx.v,
-                source,
-                chunk.rows,
-                hides,
-                R::ONE,
-            );
-            let v = Matrix {
-                data: &self.v,
-                ld: cx.d_v_pad,
-            };
-            self.v_panels.load(cx.kernels, chunk.at, v, chunk.rows.len);
+        let plane = [batch, cx.kv_head(head)];
+        for (view, side) in [(&cx.k, &mut self.k), (&cx.v, &mut self.v)] {
+            tiles.grow(side, at);
+            for chunk in &self.chunks {
+                let source = Source {
+                    view,
+                    at: plane,
+                    rows: chunk.rows,
+                };
+                tiles.load(side, chunk.at, source, |b| rules.hides(b), E::Acc::ONE);
+            }
         }
     }
 
@@ -118,43 +103,5 @@ impl<R: Real> Packed<R> {
         let len = run.k.len.div_ceil(KEYS);
         debug_assert_eq!(chunks[first].rows.first, run.k.first);
         &chunks[first..first + len]
-    }
-
-    /// `c = a k^T` for `columns` keys of a chunk.
-    pub fn scores<E: Element<Acc = R>>(
-        &self,
-        cx: &Context<E>,
-        c: &mut [R],
-        ldc: usize,
-        a: Matrix<R>,
-        m: usize,
-        chunk: &Chunk,
-        columns: usize,
-    ) {
-        self.k_panels
-            .product(cx.kernels, c, ldc, a, m, chunk.at..chunk.at + columns);
-    }
-
-    /// `c = a v^T` for `columns` keys of a chunk.
-    pub fn values<E: Element<Acc = R>>(
-        &self,
-        cx: &Context<E>,
-        c: &mut [R],
-        ldc: usize,
-        a: Matrix<R>,
-        m: usize,
-        chunk: &Chunk,
-        columns: usize,
-    ) {
-        self.v_panels
-            .product(cx.kernels, c, ldc, a, m, chunk.at..chunk.at + columns);
-    }
-
-    /// The keys of a chunk as rows.
-    pub fn keys<E: Element<Acc = R>>(&self, cx: &Context<E>, chunk: &Chunk) -> Matrix<'_, R> {
-        Matrix {
-            data: &self.k[chunk.at * cx.d_pad..],
-            ld: cx.d_pad,
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! The kernels, once per instruction set.
 
+use super::bf16::{Engine, emulated::EMULATED};
 use super::rows::{self, Exponentials};
 use super::{Kernels, ProductArgs, product, transpose};
 use std::sync::LazyLock;
@@ -25,8 +26,8 @@ macro_rules! level {
                 unsafe { transpose::transpose(panels, src, ld, rows, d) }
             }
             $(#[target_feature(enable = $features)])?
-            fn softmax(s: &mut [R], m: R) -> (R, R) {
-                unsafe { <$rows as Exponentials<R>>::softmax(s, m) }
+            fn softmax(s: &mut [R], factor: R, m: R) -> (R, R) {
+                unsafe { <$rows as Exponentials<R>>::softmax(s, factor, m) }
             }
             $(#[target_feature(enable = $features)])?
             fn scale(x: &mut [R], c: R) {
@@ -41,8 +42,8 @@ macro_rules! level {
                 rows::sum(x)
             }
             $(#[target_feature(enable = $features)])?
-            fn gradient_of_row(s: &mut [R], dp: &mut [R], lse: R, delta: R) {
-                unsafe { <$rows as Exponentials<R>>::gradient_of_row(s, dp, lse, delta) }
+            fn gradient_of_row(s: &mut [R], dp: &mut [R], factor: R, lse: R, delta: R) {
+                unsafe { <$rows as Exponentials<R>>::gradient_of_row(s, dp, factor, lse, delta) }
             }
             $(#[target_feature(enable = $features)])?
             fn keep(c: &mut [R], word: u32, words: &[u32], threshold: u32, scale: R) {
@@ -68,13 +69,16 @@ pub struct Level {
     pub name: &'static str,
     pub f32: &'static Kernels<f32>,
     pub f64: &'static Kernels<f64>,
+    /// Products of bfloat16, where they pay.
+    pub bf16: Option<&'static Engine>,
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::*;
+    use crate::kernels::bf16::dot::DOT;
     use crate::kernels::rows_avx512;
-    use std::arch::x86_64::{__m256, __m256d, __m512, __m512d};
+    use std::arch::x86_64::{__cpuid, __m256, __m256d, __m512, __m512d};
 
     level!(AVX512_F32, f32, fma: true, product: 7 x 4 of __m512, rows: rows_avx512::Scalef, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
     level!(AVX512_F64, f64, fma: true, product: 7 x 4 of __m512d, rows: rows::Compiled<true>, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
@@ -88,13 +92,49 @@ mod x86 {
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl");
-        let level = |name, f32, f64| Level { name, f32, f64 };
+        let avx512bf16 = avx512 && is_x86_feature_detected!("avx512bf16");
+        let with_avx512 = |name, bf16| Level {
+            name,
+            f32: &AVX512_F32,
+            f64: &AVX512_F64,
+            bf16,
+        };
+        let dot = || with_avx512("avx512bf16", Some(&DOT));
+        // Intel's processors take four times as long for `vdpbf16ps` as for a multiply-add of f32.
+        let (dot_first, dot_last) = match is_intel() {
+            true => (None, avx512bf16.then(dot)),
+            false => (avx512bf16.then(dot), None),
+        };
         [
-            avx512.then(|| level("avx512", &AVX512_F32, &AVX512_F64)),
-            avx2.then(|| level("avx2", &AVX2_F32, &AVX2_F64)),
+            amx_engine(avx512bf16).map(|amx| with_avx512("amx", Some(amx))),
+            dot_first,
+            avx512.then(|| with_avx512("avx512", None)),
+            dot_last,
+            avx2.then_some(Level {
+                name: "avx2",
+                f32: &AVX2_F32,
+                f64: &AVX2_F64,
+                bf16: None,
+            }),
         ]
         .into_iter()
         .flatten()
+    }
+
+    fn is_intel() -> bool {
+        let vendor = __cpuid(0);
+        [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes) == [*b"Genu", *b"ineI", *b"ntel"]
+    }
+
+    #[cfg(target_os = "linux")]
+    fn amx_engine(avx512bf16: bool) -> Option<&'static Engine> {
+        avx512bf16.then(crate::kernels::bf16::amx::available)?
+    }
+
+    /// Other systems grant the state of the tiles in other ways.
+    #[cfg(not(target_os = "linux"))]
+    fn amx_engine(_: bool) -> Option<&'static Engine> {
+        None
     }
 }
 
@@ -112,6 +152,7 @@ mod aarch64 {
             name: "neon",
             f32: &NEON_F32,
             f64: &NEON_F64,
+            bf16: None,
         })
     }
 }
@@ -134,14 +175,19 @@ use x86 as native;
 level!(PORTABLE_F32, f32, fma: false, product: 3 x 4 of [f32; 4], rows: rows::Compiled<false>);
 level!(PORTABLE_F64, f64, fma: false, product: 3 x 2 of [f64; 4], rows: rows::Compiled<false>);
 
-/// The levels that this machine runs, best first. The last one runs anywhere.
+/// The levels that this machine runs, best first. The last two run anywhere.
 pub fn available() -> Vec<Level> {
-    let portable = Level {
-        name: "portable",
+    let portable = |name, bf16| Level {
+        name,
         f32: &PORTABLE_F32,
         f64: &PORTABLE_F64,
+        bf16,
     };
-    native::available().chain([portable]).collect()
+    let anywhere = [
+        portable("portable", None),
+        portable("emulated-bf16", Some(&EMULATED)),
+    ];
+    native::available().chain(anywhere).collect()
 }
 
 /// `LONGNET_CPU` names no level of this machine.

@@ -1,5 +1,6 @@
 //! What runs per tile and per row: compiled once per instruction set, chosen once per process.
 
+pub mod bf16;
 mod levels;
 mod product;
 mod rows;
@@ -33,11 +34,11 @@ pub struct Kernels<R: 'static> {
     product: unsafe fn(ProductArgs<R>),
     product_tn: unsafe fn(ProductArgs<R>),
     transpose: unsafe fn(&mut [R], *const R, usize, usize, usize),
-    softmax: unsafe fn(&mut [R], R) -> (R, R),
+    softmax: unsafe fn(&mut [R], R, R) -> (R, R),
     scale: unsafe fn(&mut [R], R),
     multiply: unsafe fn(&mut [R], &[R]),
     sum: unsafe fn(&[R]) -> R,
-    gradient_of_row: unsafe fn(&mut [R], &mut [R], R, R),
+    gradient_of_row: unsafe fn(&mut [R], &mut [R], R, R, R),
     keep: unsafe fn(&mut [R], u32, &[u32], u32, R),
 }
 
@@ -132,11 +133,11 @@ impl<R> Kernels<R> {
         unsafe { (self.transpose)(panels, src.data.as_ptr(), src.ld, rows, d) }
     }
 
-    /// Scores (base 2) to weights, in place, relative to the maximum of `m` and the scores. Returns
-    /// that maximum and the sum of the weights. `-inf` gives 0.
+    /// Scores, times the positive `factor` in base 2, to weights, in place, relative to the maximum of `m`
+    /// and the scores. Returns that maximum and the sum of the weights. `-inf` gives 0.
     #[inline]
-    pub fn softmax(&self, s: &mut [R], m: R) -> (R, R) {
-        unsafe { (self.softmax)(s, m) }
+    pub fn softmax(&self, s: &mut [R], factor: R, m: R) -> (R, R) {
+        unsafe { (self.softmax)(s, factor, m) }
     }
 
     /// `x *= c`.
@@ -157,10 +158,10 @@ impl<R> Kernels<R> {
         unsafe { (self.sum)(x) }
     }
 
-    /// `s = 2^(s - lse)`, `dp = s (dp - delta)`: a row of one query.
+    /// `s = 2^(factor s - lse)`, `dp = s (dp - delta)`: a row of one query.
     #[inline]
-    pub fn gradient_of_row(&self, s: &mut [R], dp: &mut [R], lse: R, delta: R) {
-        unsafe { (self.gradient_of_row)(s, dp, lse, delta) }
+    pub fn gradient_of_row(&self, s: &mut [R], dp: &mut [R], factor: R, lse: R, delta: R) {
+        unsafe { (self.gradient_of_row)(s, dp, factor, lse, delta) }
     }
 
     /// Dropout factors: `scale` where the draw of `word` and the column's word reaches `threshold`,

@@ -10,10 +10,10 @@ use longnet_pattern::dropout::mix;
 /// The methods are `unsafe`: the machine must have the instruction set that the type belongs to.
 pub trait Exponentials<R> {
     /// See [`Kernels::softmax`](super::Kernels::softmax).
-    unsafe fn softmax(s: &mut [R], m: R) -> (R, R);
+    unsafe fn softmax(s: &mut [R], factor: R, m: R) -> (R, R);
 
     /// See [`Kernels::gradient_of_row`](super::Kernels::gradient_of_row).
-    unsafe fn gradient_of_row(s: &mut [R], dp: &mut [R], lse: R, delta: R);
+    unsafe fn gradient_of_row(s: &mut [R], dp: &mut [R], factor: R, lse: R, delta: R);
 }
 
 /// As the compiler makes them, for any instruction set.
@@ -21,21 +21,22 @@ pub struct Compiled<const FMA: bool>;
 
 impl<R: Real, const FMA: bool> Exponentials<R> for Compiled<FMA> {
     #[inline(always)]
-    unsafe fn softmax(s: &mut [R], m: R) -> (R, R) {
-        softmax::<R, FMA>(s, m)
+    unsafe fn softmax(s: &mut [R], factor: R, m: R) -> (R, R) {
+        softmax::<R, FMA>(s, factor, m)
     }
 
     #[inline(always)]
-    unsafe fn gradient_of_row(s: &mut [R], dp: &mut [R], lse: R, delta: R) {
+    unsafe fn gradient_of_row(s: &mut [R], dp: &mut [R], factor: R, lse: R, delta: R) {
+        let reference = R::ZERO - lse;
         for (s, dp) in s.iter_mut().zip(dp) {
-            *s = (*s - lse).exp2::<FMA>();
+            *s = s.fma::<FMA>(factor, reference).exp2::<FMA>();
             *dp = *s * (*dp - delta);
         }
     }
 }
 
 #[inline(always)]
-fn softmax<R: Real, const FMA: bool>(s: &mut [R], m: R) -> (R, R) {
+fn softmax<R: Real, const FMA: bool>(s: &mut [R], factor: R, m: R) -> (R, R) {
     let mut tops = [R::NEG_INFINITY; STEP];
     let (chunks, rest) = s.as_chunks::<STEP>();
     debug_assert!(rest.is_empty());
@@ -44,13 +45,19 @@ fn softmax<R: Real, const FMA: bool>(s: &mut [R], m: R) -> (R, R) {
             *top = if x > *top { x } else { *top };
         }
     }
-    let max = tops.iter().fold(m, |a, &x| if x > a { x } else { a });
+    let max = tops
+        .iter()
+        .fold(m, |a, &x| if x * factor > a { x * factor } else { a });
     // Nothing seen yet: any finite reference keeps -inf - (-inf) away.
-    let reference = if max == R::NEG_INFINITY { R::ZERO } else { max };
+    let reference = if max == R::NEG_INFINITY {
+        R::ZERO
+    } else {
+        R::ZERO - max
+    };
     let mut sums = [R::ZERO; STEP];
     for chunk in s.as_chunks_mut::<STEP>().0 {
         for (sum, x) in sums.iter_mut().zip(chunk) {
-            *x = (*x - reference).exp2::<FMA>();
+            *x = x.fma::<FMA>(factor, reference).exp2::<FMA>();
             *sum += *x;
         }
     }

@@ -32,11 +32,14 @@ fn exp2(x: __m512) -> __m512 {
     _mm512_maskz_scalef_ps(normal, p, whole)
 }
 
-/// `2^(x - y)`. No closure over the pair: it would not be inlined.
+/// `2^(x factor - y)`. No closure over the pair: it would not be inlined.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn powers(x: [__m512; 2], y: __m512) -> [__m512; 2] {
-    [exp2(_mm512_sub_ps(x[0], y)), exp2(_mm512_sub_ps(x[1], y))]
+fn powers(x: [__m512; 2], factor: __m512, y: __m512) -> [__m512; 2] {
+    [
+        exp2(_mm512_fmsub_ps(x[0], factor, y)),
+        exp2(_mm512_fmsub_ps(x[1], factor, y)),
+    ]
 }
 
 #[inline]
@@ -62,7 +65,7 @@ fn store(to: &mut [f32; 32], x: [__m512; 2]) {
 }
 
 #[target_feature(enable = "avx512f")]
-fn softmax(s: &mut [f32], m: f32) -> (f32, f32) {
+fn softmax(s: &mut [f32], factor: f32, m: f32) -> (f32, f32) {
     debug_assert!(s.len().is_multiple_of(32));
     let mut tops = [_mm512_set1_ps(f32::NEG_INFINITY); 2];
     for chunk in s.as_chunks().0 {
@@ -70,14 +73,14 @@ fn softmax(s: &mut [f32], m: f32) -> (f32, f32) {
         // The second operand is what the instruction gives if one is NaN.
         tops = [_mm512_max_ps(x[0], tops[0]), _mm512_max_ps(x[1], tops[1])];
     }
-    let top = _mm512_reduce_max_ps(_mm512_max_ps(tops[0], tops[1]));
+    let top = _mm512_reduce_max_ps(_mm512_max_ps(tops[0], tops[1])) * factor;
     let max = if top > m { top } else { m };
     // Nothing seen yet: any finite reference keeps -inf - (-inf) away.
     let reference = if max == f32::NEG_INFINITY { 0.0 } else { max };
-    let reference = _mm512_set1_ps(reference);
+    let (by, reference) = (_mm512_set1_ps(factor), _mm512_set1_ps(reference));
     let mut sums = [_mm512_setzero_ps(); 2];
     for chunk in s.as_chunks_mut().0 {
-        let p = powers(load(chunk), reference);
+        let p = powers(load(chunk), by, reference);
         sums = [_mm512_add_ps(sums[0], p[0]), _mm512_add_ps(sums[1], p[1])];
         store(chunk, p);
     }
@@ -85,11 +88,15 @@ fn softmax(s: &mut [f32], m: f32) -> (f32, f32) {
 }
 
 #[target_feature(enable = "avx512f")]
-fn gradient_of_row(s: &mut [f32], dp: &mut [f32], lse: f32, delta: f32) {
+fn gradient_of_row(s: &mut [f32], dp: &mut [f32], factor: f32, lse: f32, delta: f32) {
     debug_assert!(s.len().is_multiple_of(32) && s.len() == dp.len());
-    let (lse, delta) = (_mm512_set1_ps(lse), _mm512_set1_ps(delta));
+    let (by, lse, delta) = (
+        _mm512_set1_ps(factor),
+        _mm512_set1_ps(lse),
+        _mm512_set1_ps(delta),
+    );
     for (s, dp) in s.as_chunks_mut().0.iter_mut().zip(dp.as_chunks_mut().0) {
-        let (p, [d0, d1]) = (powers(load(s), lse), load(dp));
+        let (p, [d0, d1]) = (powers(load(s), by, lse), load(dp));
         store(s, p);
         let d = [_mm512_sub_ps(d0, delta), _mm512_sub_ps(d1, delta)];
         store(dp, [_mm512_mul_ps(p[0], d[0]), _mm512_mul_ps(p[1], d[1])]);
@@ -102,12 +109,12 @@ pub struct Scalef;
 // SAFETY of both: the caller's.
 impl Exponentials<f32> for Scalef {
     #[inline(always)]
-    unsafe fn softmax(s: &mut [f32], m: f32) -> (f32, f32) {
-        unsafe { softmax(s, m) }
+    unsafe fn softmax(s: &mut [f32], factor: f32, m: f32) -> (f32, f32) {
+        unsafe { softmax(s, factor, m) }
     }
 
     #[inline(always)]
-    unsafe fn gradient_of_row(s: &mut [f32], dp: &mut [f32], lse: f32, delta: f32) {
-        unsafe { gradient_of_row(s, dp, lse, delta) }
+    unsafe fn gradient_of_row(s: &mut [f32], dp: &mut [f32], factor: f32, lse: f32, delta: f32) {
+        unsafe { gradient_of_row(s, dp, factor, lse, delta) }
     }
 }

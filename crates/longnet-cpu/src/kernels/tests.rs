@@ -76,7 +76,7 @@ fn rows_are_right<R: Real>(kernels: &Kernels<R>, tolerance: f64) {
     let scores: Vec<R> = numbers(96, 5);
     let (mut s, one) = (scores.clone(), R::ONE);
     s[40..].fill(R::NEG_INFINITY);
-    let (max, sum) = kernels.softmax(&mut s, R::NEG_INFINITY);
+    let (max, sum) = kernels.softmax(&mut s, R::ONE, R::NEG_INFINITY);
     let exact_max = scores[..40]
         .iter()
         .map(|x| x.to_f64())
@@ -90,15 +90,15 @@ fn rows_are_right<R: Real>(kernels: &Kernels<R>, tolerance: f64) {
     assert!(s[40..].iter().all(|x| *x == R::ZERO));
     // Nothing seen at all is no NaN, and an older maximum holds.
     let mut s = vec![R::NEG_INFINITY; 32];
-    let (max, sum) = kernels.softmax(&mut s, R::NEG_INFINITY);
+    let (max, sum) = kernels.softmax(&mut s, R::ONE, R::NEG_INFINITY);
     assert!(max == R::NEG_INFINITY && sum == R::ZERO && s.iter().all(|x| *x == R::ZERO));
     let mut s = vec![R::ZERO; 32];
-    assert!(kernels.softmax(&mut s, one) == (one, R::from_f64(16.0)));
+    assert!(kernels.softmax(&mut s, one, one) == (one, R::from_f64(16.0)));
 
     let (lse, delta): (Vec<R>, Vec<R>) = (numbers(96, 6), numbers(96, 7));
     for i in 0..96 {
         let (mut s, mut dp) = ([scores[i]; 32], [numbers::<R>(96, 8)[i]; 32]);
-        kernels.gradient_of_row(&mut s, &mut dp, lse[i], delta[i]);
+        kernels.gradient_of_row(&mut s, &mut dp, R::ONE, lse[i], delta[i]);
         let p = (scores[i].to_f64() - lse[i].to_f64()).exp2();
         assert!((s[3].to_f64() - p).abs() < tolerance * p);
         let ds = s[3].to_f64() * (numbers::<R>(96, 8)[i].to_f64() - delta[i].to_f64());
