@@ -24,6 +24,10 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
     #[doc(hidden)]
     fn round(x: Self::Acc) -> Self;
 
+    /// The same slice, where widening changes nothing.
+    #[doc(hidden)]
+    fn as_wide(x: &[Self]) -> Option<&[Self::Acc]>;
+
     // Not generic, so that the kernels are compiled in this crate, optimised, even where the caller
     // is built for debugging.
     #[doc(hidden)]
@@ -53,7 +57,7 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
 }
 
 macro_rules! element {
-    ($t:ty, $acc:ty, $widen:expr, $round:expr, $tiles:ident) => {
+    ($t:ty, $acc:ty, $widen:expr, $round:expr, $as_wide:expr, $tiles:ident) => {
         impl sealed::Sealed for $t {}
 
         impl Element for $t {
@@ -67,6 +71,11 @@ macro_rules! element {
             #[inline(always)]
             fn round(x: $acc) -> Self {
                 $round(x)
+            }
+
+            #[inline(always)]
+            fn as_wide(x: &[Self]) -> Option<&[$acc]> {
+                $as_wide(x)
             }
 
             #[inline(never)]
@@ -122,13 +131,14 @@ macro_rules! narrow {
     };
 }
 
-element!(f32, f32, |x| x, |x| x, wide);
-element!(f64, f64, |x| x, |x| x, wide);
+element!(f32, f32, |x| x, |x| x, Some, wide);
+element!(f64, f64, |x| x, |x| x, Some, wide);
 element!(
     bf16,
     f32,
     |x: bf16| f32::from_bits((x.to_bits() as u32) << 16),
     bf16::from_f32,
+    |_| None,
     narrow
 );
 element!(
@@ -136,6 +146,7 @@ element!(
     f32,
     |x: f16| widen_f16(x.to_bits()),
     f16::from_f32,
+    |_| None,
     wide
 );
 
