@@ -1,9 +1,10 @@
 //! The storage types.
 
 use crate::real::Real;
-use crate::tiles::{Narrow, Wide};
+use crate::tiles::{Narrow, Split, Wide};
 use crate::{Problem, View, backward, forward};
 use half::{bf16, f16};
+use longnet_pattern::Precision;
 
 mod sealed {
     pub trait Sealed {}
@@ -120,6 +121,16 @@ macro_rules! wide {
     }};
 }
 
+/// Products in pairs of bfloat16, where the problem allows it and the processor has them.
+macro_rules! split {
+    ($problem:ident, $tiles:ident => $run:expr) => {
+        match Narrow::available().map(Split) {
+            Some($tiles) if $problem.precision == Precision::High && $problem.scale > 0.0 => $run,
+            _ => wide!($problem, $tiles => $run),
+        }
+    };
+}
+
 /// Products in bfloat16 where the processor has them. The scale is then a factor of the scores, which
 /// are compared before it is applied: it must be positive.
 macro_rules! narrow {
@@ -131,7 +142,7 @@ macro_rules! narrow {
     };
 }
 
-element!(f32, f32, |x| x, |x| x, Some, wide);
+element!(f32, f32, |x| x, |x| x, Some, split);
 element!(f64, f64, |x| x, |x| x, Some, wide);
 element!(
     bf16,

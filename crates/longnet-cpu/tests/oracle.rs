@@ -5,6 +5,7 @@ mod common;
 use common::reference::{Results, reference};
 use common::{Case, Number, cases};
 use half::{bf16, f16};
+use longnet_pattern::Precision;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
@@ -90,6 +91,17 @@ proptest! {
     #[test]
     fn f16_is_within_roundoff(case in cases(40)) {
         check::<f16>(&case, 2f64.powi(-11), 3.0 * 2f64.powi(-11))?;
+    }
+}
+
+proptest! {
+    #![proptest_config(config(40))]
+
+    // Under levels without products of bfloat16 it is the highest precision.
+    #[test]
+    fn high_precision_is_within_1e_4(case in cases(200)) {
+        let case = Case { precision: Precision::High, ..case };
+        check::<f32>(&case, 1e-4, 1e-4)?;
     }
 }
 

@@ -6,7 +6,9 @@ use common::reference::Tensor;
 use common::{Case, Inputs, Layout, Number, Random};
 use half::bf16;
 use longnet_cpu::{Problem, View, backward, forward};
-use longnet_pattern::{DilatedPattern, Dropout, HIDDEN, MixGradient, Pattern, Span, Tail};
+use longnet_pattern::{
+    DilatedPattern, Dropout, HIDDEN, MixGradient, Pattern, Precision, Span, Tail,
+};
 
 fn pattern(heads: usize, branches: &[(usize, usize)], causal: bool) -> Pattern {
     DilatedPattern::new(heads, branches.iter().copied())
@@ -27,6 +29,7 @@ fn case(pattern: Pattern, span: Span) -> Case {
         labels: None,
         dropout: None,
         gradient: MixGradient::Exact,
+        precision: Precision::Highest,
         dlse: true,
         layout: Layout::HeadsInside,
         seed: 5,

@@ -8,7 +8,8 @@ pub mod reference;
 use half::{bf16, f16};
 use longnet_cpu::{Element, Labels, Problem, View, backward, forward};
 use longnet_pattern::{
-    DilatedPattern, Dropout, HIDDEN, HeadAssignment, HeadOffset, MixGradient, Pattern, Span, Tail,
+    DilatedPattern, Dropout, HIDDEN, HeadAssignment, HeadOffset, MixGradient, Pattern, Precision,
+    Span, Tail,
 };
 use proptest::prelude::*;
 use reference::{Results, Tensor};
@@ -90,6 +91,7 @@ pub struct Case {
     pub labels: Option<(Vec<i32>, Vec<i32>)>,
     pub dropout: Option<Dropout>,
     pub gradient: MixGradient,
+    pub precision: Precision,
     pub dlse: bool,
     pub layout: Layout,
     pub seed: u64,
@@ -165,6 +167,7 @@ pub fn cases(longest: usize) -> impl Strategy<Value = Case> {
                     true => MixGradient::Detached,
                     false => MixGradient::Exact,
                 },
+                precision: Precision::Highest,
                 dlse,
                 layout,
                 seed,
@@ -231,6 +234,7 @@ impl Case {
             labels: self.labels.as_ref().map(|(q, k)| Labels { q, k }),
             dropout: self.dropout,
             gradient: self.gradient,
+            precision: self.precision,
         };
         let hidden = |batch: usize, b: usize| {
             let labels = self.labels.as_ref();
