@@ -1,0 +1,121 @@
+//! Elements of any storage type into vector registers.
+
+use super::vector::Vector;
+use crate::element::{Element, Storage};
+use crate::real::Real;
+
+/// The most lanes of any vector.
+const WIDEST: usize = 16;
+
+/// A vector that is read from tensors.
+///
+/// The methods are `unsafe` as those of [`Vector`] are.
+pub trait Widen: Vector {
+    /// The [`LANES`](Vector::LANES) elements from `from` on.
+    #[inline(always)]
+    unsafe fn widen<E: Element<Acc = Self::R>>(from: *const E) -> Self {
+        // SAFETY: the caller's.
+        unsafe { through_memory(from, Self::LANES) }
+    }
+
+    /// The first `count` of them, then zeros; reads no more than `count`.
+    #[inline(always)]
+    unsafe fn widen_part<E: Element<Acc = Self::R>>(from: *const E, count: usize) -> Self {
+        // SAFETY: the caller's.
+        unsafe { through_memory(from, count.min(Self::LANES)) }
+    }
+
+    /// The sum of the lanes.
+    #[inline(always)]
+    unsafe fn sum(self) -> Self::R {
+        let mut lanes = [Self::R::ZERO; WIDEST];
+        // SAFETY: no vector is wider.
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        let mut half = Self::LANES / 2;
+        while half > 0 {
+            for i in 0..half {
+                let other = lanes[i + half];
+                lanes[i] += other;
+            }
+            half /= 2;
+        }
+        lanes[0]
+    }
+}
+
+/// Where the count is known the compiler leaves the memory out.
+#[inline(always)]
+unsafe fn through_memory<V: Vector, E: Element<Acc = V::R>>(from: *const E, count: usize) -> V {
+    let mut lanes = [V::R::ZERO; WIDEST];
+    for (i, lane) in lanes.iter_mut().take(count).enumerate() {
+        // SAFETY: the caller's.
+        *lane = unsafe { (*from.add(i)).widen() };
+    }
+    // SAFETY: no vector is wider.
+    unsafe { V::load(lanes.as_ptr()) }
+}
+
+impl<R: Real> Widen for [R; 4] {}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::*;
+    use std::arch::x86_64::*;
+
+    // SAFETY of every block: the caller's, as `Vector` demands; the storage type says what `from`
+    // points at.
+    impl Widen for __m512 {
+        #[inline(always)]
+        unsafe fn widen<E: Element<Acc = f32>>(from: *const E) -> Self {
+            unsafe {
+                match E::STORAGE {
+                    Storage::Wide => _mm512_loadu_ps(from.cast()),
+                    Storage::Bf16 => bf16_to_512(_mm256_loadu_si256(from.cast())),
+                    Storage::F16 => _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())),
+                }
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn widen_part<E: Element<Acc = f32>>(from: *const E, count: usize) -> Self {
+            let mask = (1u32 << count) as u16 - 1;
+            unsafe {
+                match E::STORAGE {
+                    Storage::Wide => _mm512_maskz_loadu_ps(mask, from.cast()),
+                    Storage::Bf16 => bf16_to_512(_mm256_maskz_loadu_epi16(mask, from.cast())),
+                    Storage::F16 => _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, from.cast())),
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn bf16_to_512(x: __m256i) -> __m512 {
+        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(x))) }
+    }
+
+    impl Widen for __m512d {
+        #[inline(always)]
+        unsafe fn widen_part<E: Element<Acc = f64>>(from: *const E, count: usize) -> Self {
+            unsafe { _mm512_maskz_loadu_pd((1u32 << count) as u8 - 1, from.cast()) }
+        }
+    }
+
+    impl Widen for __m256 {
+        #[inline(always)]
+        unsafe fn widen<E: Element<Acc = f32>>(from: *const E) -> Self {
+            unsafe {
+                match E::STORAGE {
+                    Storage::Wide => _mm256_loadu_ps(from.cast()),
+                    Storage::Bf16 => {
+                        let x = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+                        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(x))
+                    }
+                    Storage::F16 => _mm256_cvtph_ps(_mm_loadu_si128(from.cast())),
+                }
+            }
+        }
+    }
+
+    impl Widen for __m256d {}
+}
