@@ -120,7 +120,13 @@ element!(
     |x: bf16| f32::from_bits((x.to_bits() as u32) << 16),
     bf16::from_f32
 );
-element!(f16, f32, F16, |x: f16| widen_f16(x.to_bits()), f16::from_f32);
+element!(
+    f16,
+    f32,
+    F16,
+    |x: f16| widen_f16(x.to_bits()),
+    f16::from_f32
+);
 
 /// Exact, without branches, so that loops over it vectorise.
 #[inline(always)]

@@ -35,7 +35,11 @@ pub fn merge<E: Element>(
             E::Acc::NEG_INFINITY
         };
         for part in seen() {
-            top = if parts.m[part] > top { parts.m[part] } else { top };
+            top = if parts.m[part] > top {
+                parts.m[part]
+            } else {
+                top
+            };
         }
         if zeros > 0 {
             l *= (E::Acc::ZERO - top).exp2::<false>();

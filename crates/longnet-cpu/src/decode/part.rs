@@ -87,13 +87,7 @@ impl<E: Element> Scratch<E> {
     }
 
     /// Adds the keys `range` of a run.
-    fn tile(
-        &mut self,
-        cx: &Context<E>,
-        item: &mut Item<E::Acc>,
-        work: &Work,
-        range: Range<usize>,
-    ) {
+    fn tile(&mut self, cx: &Context<E>, item: &mut Item<E::Acc>, work: &Work, range: Range<usize>) {
         let (run, n_q) = (&work.run, cx.span.n_q);
         let first_head = item.kv_head * (cx.heads / cx.kv_heads);
         let rules = cx.rules(item.batch, first_head);
@@ -132,8 +126,12 @@ impl<E: Element> Scratch<E> {
         let seen = self.seen.iter().cycle();
         let mut slots = self.slots.iter().zip(seen);
         for group in self.slots.chunks(GROUP) {
-            cx.kernels.line_scores(&mut self.s, lds, q, group, k);
-            for ((&i, &seen), s) in slots.by_ref().zip(self.s.chunks_exact_mut(lds)).take(group.len()) {
+            cx.kernels.line_scores(&mut self.s, lds, q, group, k, v);
+            for ((&i, &seen), s) in slots
+                .by_ref()
+                .zip(self.s.chunks_exact_mut(lds))
+                .take(group.len())
+            {
                 let rules = cx.rules(item.batch, first_head + i / n_q);
                 let token = rules.query(i % n_q);
                 self.columns.mask(s, 0, 0..seen, token);

@@ -1,7 +1,7 @@
 //! Products of a few packed rows with many rows of a tensor, read once where they lie. Memory is the
 //! limit there, so nothing is packed.
 
-use super::widen::Widen;
+use super::widen::{LINES, Widen};
 use crate::element::Element;
 use crate::real::Real;
 
@@ -17,6 +17,8 @@ pub struct LineArgs<'a, R> {
     pub data: *const (),
     pub starts: &'a [usize],
     pub width: usize,
+    /// Lines that are read next, for [`scores`] to fetch: data, starts, width.
+    pub next: (*const (), &'a [usize], usize),
 }
 
 impl<R> LineArgs<'_, R> {
@@ -37,74 +39,95 @@ impl<R> LineArgs<'_, R> {
 ///
 /// # Safety
 ///
-/// The machine must run `V`. `tile` must reach its rows, exclusively; `packed` rows of `width` padded
+/// The machine must run `V`. `tile` must reach its rows, exclusively, with columns padded to a multiple
+/// of [`LINES`], which are written too; `packed` rows of `width` padded
 /// to whole vectors with zeros; `data` every line.
 #[inline(always)]
 pub unsafe fn scores<V: Widen, E: Element<Acc = V::R>>(args: LineArgs<V::R>) {
-    let n = args.starts.len();
-    let mut j = 0;
-    // SAFETY: each call takes lines that are left.
-    unsafe {
-        while j + 4 <= n {
-            scores_of::<V, E, 4>(&args, j);
-            j += 4;
-        }
-        while j < n {
-            scores_of::<V, E, 1>(&args, j);
-            j += 1;
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn scores_of<V: Widen, E: Element<Acc = V::R>, const N: usize>(
-    args: &LineArgs<V::R>,
-    j: usize,
-) {
     let m = args.slots.len();
-    let mut i = 0;
-    // SAFETY: each call takes rows that are left.
-    unsafe {
-        while i + 2 <= m {
-            score_block::<V, E, 2, N>(args, i, j);
-            i += 2;
+    let (next_data, next, next_width) = args.next;
+    for j in (0..args.starts.len()).step_by(LINES) {
+        for line in args.starts.iter().skip(j + AHEAD).take(LINES) {
+            prefetch::<E>(args.data, *line, args.width);
         }
-        if i < m {
-            score_block::<V, E, 1, N>(args, i, j);
+        for line in next.iter().skip(j).take(LINES) {
+            prefetch::<E>(next_data, *line, next_width);
+        }
+        let mut i = 0;
+        // SAFETY: each call takes rows and lines that are left.
+        unsafe {
+            while i + 2 <= m {
+                score_block::<V, E, 2>(&args, i, j);
+                i += 2;
+            }
+            if i < m {
+                score_block::<V, E, 1>(&args, i, j);
+            }
         }
     }
 }
 
+/// How many lines ahead of their use lines are fetched.
+const AHEAD: usize = 24;
+
+/// Fetches a line into the cache.
 #[inline(always)]
-unsafe fn score_block<V: Widen, E: Element<Acc = V::R>, const M: usize, const N: usize>(
+fn prefetch<E>(data: *const (), start: usize, width: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for byte in (0..width * size_of::<E>()).step_by(64) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let line = data.cast::<E>().wrapping_add(start).cast::<i8>();
+        // SAFETY: a hint; it never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(byte)) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (data, start, width);
+}
+
+/// `M` rows from `i` on times the lines from `j` on; past the last one it stands in for more.
+#[inline(always)]
+unsafe fn score_block<V: Widen, E: Element<Acc = V::R>, const M: usize>(
     args: &LineArgs<V::R>,
     i: usize,
     j: usize,
 ) {
-    // SAFETY: rows `i..i + M` and lines `j..j + N` are inside of what `args` names.
+    // SAFETY: the rows and lines are inside of what `args` names.
     unsafe {
+        let last = args.starts.len() - 1;
         let rows: [_; M] = std::array::from_fn(|r| args.packed_row(i + r));
-        let lines: [_; N] = std::array::from_fn(|x| args.line::<E>(j + x));
-        let mut acc = [[V::splat(V::R::ZERO); N]; M];
-        let mut add = |x: usize, parts: [V; N]| {
-            for (acc, row) in acc.iter_mut().zip(rows) {
-                let row = V::load(row.add(x));
-                for (acc, part) in acc.iter_mut().zip(parts) {
-                    *acc = row.mul_add(part, *acc);
-                }
-            }
-        };
+        let lines: [_; LINES] = std::array::from_fn(|x| args.line::<E>(last.min(j + x)));
+        let mut acc = [[V::splat(V::R::ZERO); LINES]; M];
         let whole = args.width / V::LANES * V::LANES;
         for x in (0..whole).step_by(V::LANES) {
-            add(x, lines.map(|line| V::widen(line.add(x))));
+            add::<V, E, M>(&mut acc, &rows, &lines, x, |line| V::widen(line));
         }
         if whole < args.width {
-            let part = |line: *const E| V::widen_part(line.add(whole), args.width - whole);
-            add(whole, lines.map(part));
+            let rest = args.width - whole;
+            add::<V, E, M>(&mut acc, &rows, &lines, whole, |line| {
+                V::widen_part(line, rest)
+            });
         }
-        for (r, acc) in acc.iter().enumerate() {
-            for (x, acc) in acc.iter().enumerate() {
-                *args.tile.add((i + r) * args.ld_tile + j + x) = acc.sum();
+        for (r, acc) in acc.into_iter().enumerate() {
+            V::sums(acc, args.tile.add((i + r) * args.ld_tile + j));
+        }
+    }
+}
+
+/// Adds the products of the columns from `x` on, lane by lane.
+#[inline(always)]
+unsafe fn add<V: Widen, E: Element<Acc = V::R>, const M: usize>(
+    acc: &mut [[V; LINES]; M],
+    rows: &[*mut V::R; M],
+    lines: &[*const E; LINES],
+    x: usize,
+    widen: impl Fn(*const E) -> V,
+) {
+    // SAFETY: the caller's: a vector from column `x` on is there.
+    unsafe {
+        for (l, line) in lines.iter().enumerate() {
+            let part = widen(line.add(x));
+            for (acc, row) in acc.iter_mut().zip(rows) {
+                acc[l] = V::load(row.add(x)).mul_add(part, acc[l]);
             }
         }
     }
@@ -171,14 +194,22 @@ unsafe fn sum_block<V: Widen, E: Element<Acc = V::R>, const M: usize, const N: u
     unsafe {
         let rows: [_; M] = std::array::from_fn(|r| args.packed_row(i + r).add(x));
         let at = |v: usize| v * V::LANES;
-        let mut acc = rows.map(|row| std::array::from_fn::<V, N, _>(|v| V::load(row.add(at(v)))));
+        let mut acc = [[V::splat(V::R::ZERO); N]; M];
+        for (acc, row) in acc.iter_mut().zip(rows) {
+            for (v, acc) in acc.iter_mut().enumerate() {
+                *acc = V::load(row.add(at(v)));
+            }
+        }
         for j in 0..args.starts.len() {
             let line = args.line::<E>(j).add(x);
-            let parts: [V; N] = std::array::from_fn(|v| widen(line.add(at(v))));
-            for (r, acc) in acc.iter_mut().enumerate() {
-                let factor = V::splat(*args.tile.add((i + r) * args.ld_tile + j));
-                for (acc, part) in acc.iter_mut().zip(parts) {
-                    *acc = factor.mul_add(part, *acc);
+            let mut factors = [V::splat(V::R::ZERO); M];
+            for (r, factor) in factors.iter_mut().enumerate() {
+                *factor = V::splat(*args.tile.add((i + r) * args.ld_tile + j));
+            }
+            for v in 0..N {
+                let part = widen(line.add(at(v)));
+                for (acc, factor) in acc.iter_mut().zip(factors) {
+                    acc[v] = factor.mul_add(part, acc[v]);
                 }
             }
         }

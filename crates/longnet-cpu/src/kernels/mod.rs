@@ -39,8 +39,7 @@ pub struct Lines<'a, E> {
 impl<E> Lines<'_, E> {
     fn inside(&self) -> bool {
         let last = self.data.len().checked_sub(self.width);
-        self.width == 0
-            || last.is_some_and(|last| self.starts.iter().all(|&start| start <= last))
+        self.width == 0 || last.is_some_and(|last| self.starts.iter().all(|&start| start <= last))
     }
 }
 
@@ -126,7 +125,8 @@ impl<R: Real> Kernels<R> {
     }
 
     /// The products of rows `slots` of `a`, widths padded with zeros to a multiple of [`LANE`], and
-    /// `lines`: those of `slots[i]` in row `i` of `c`.
+    /// `lines`: those of `slots[i]` in row `i` of `c`. The columns of `c` are padded to a multiple of
+    /// [`STEP`], with anything. Meanwhile `next`, what is read next, is fetched.
     #[inline]
     pub fn line_scores<E: Element<Acc = R>>(
         &self,
@@ -135,9 +135,11 @@ impl<R: Real> Kernels<R> {
         a: Matrix<R>,
         slots: &[usize],
         lines: Lines<E>,
+        next: Lines<E>,
     ) {
         let width = lines.width.next_multiple_of(LANE);
-        assert!(spans(c.len(), ldc, slots.len(), lines.starts.len()));
+        let columns = lines.starts.len().next_multiple_of(STEP);
+        assert!(spans(c.len(), ldc, slots.len(), columns));
         assert!(slots.iter().all(|i| i * a.ld + width <= a.data.len()));
         assert!(lines.inside());
         let args = LineArgs {
@@ -149,6 +151,7 @@ impl<R: Real> Kernels<R> {
             data: lines.data.as_ptr().cast(),
             starts: lines.starts,
             width: lines.width,
+            next: (next.data.as_ptr().cast(), next.starts, next.width),
         };
         unsafe { self.line_scores[E::STORAGE as usize](args) }
     }
@@ -177,6 +180,7 @@ impl<R: Real> Kernels<R> {
             data: lines.data.as_ptr().cast(),
             starts: lines.starts,
             width: lines.width,
+            next: (std::ptr::null(), &[], 0),
         };
         unsafe { self.line_sums[E::STORAGE as usize](args) }
     }

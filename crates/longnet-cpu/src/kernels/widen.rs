@@ -4,6 +4,9 @@ use super::vector::Vector;
 use crate::element::{Element, Storage};
 use crate::real::Real;
 
+/// Rows of a tensor that are read side by side.
+pub const LINES: usize = 8;
+
 /// The most lanes of any vector.
 const WIDEST: usize = 16;
 
@@ -40,6 +43,15 @@ pub trait Widen: Vector {
             half /= 2;
         }
         lanes[0]
+    }
+
+    /// The sums of the lanes of several vectors, each in the same order of additions.
+    #[inline(always)]
+    unsafe fn sums(vectors: [Self; LINES], to: *mut Self::R) {
+        for (i, vector) in vectors.into_iter().enumerate() {
+            // SAFETY: the caller's: `to` reaches that many numbers.
+            unsafe { *to.add(i) = vector.sum() };
+        }
     }
 }
 
@@ -87,11 +99,71 @@ mod x86 {
                 }
             }
         }
+
+        #[inline(always)]
+        unsafe fn sums([a, b, c, d, e, f, g, h]: [Self; LINES], to: *mut f32) {
+            unsafe {
+                let (x, y) = (
+                    sums_of_four_512([a, b, c, d]),
+                    sums_of_four_512([e, f, g, h]),
+                );
+                // Quarters 0 + 2 and 1 + 3 of both, then these.
+                let halves = _mm512_add_ps(
+                    _mm512_shuffle_f32x4::<0x44>(x, y),
+                    _mm512_shuffle_f32x4::<0xee>(x, y),
+                );
+                let sums = _mm512_add_ps(halves, _mm512_shuffle_f32x4::<0xb1>(halves, halves));
+                let sums = _mm512_shuffle_f32x4::<0x08>(sums, sums);
+                _mm256_storeu_ps(to, _mm512_castps512_ps256(sums));
+            }
+        }
+    }
+
+    /// Sums of pairs of lanes, for four vectors in turn: `[a, b, c, d]` in each 128 bits.
+    macro_rules! sums_of_four {
+        ($v:expr, $low:ident, $high:ident, $low_pd:ident, $high_pd:ident, $to_pd:ident, $to_ps:ident, $add:ident) => {{
+            let [a, b, c, d] = $v;
+            let ab = $to_pd($add($low(a, b), $high(a, b)));
+            let cd = $to_pd($add($low(c, d), $high(c, d)));
+            $add($to_ps($low_pd(ab, cd)), $to_ps($high_pd(ab, cd)))
+        }};
     }
 
     #[inline(always)]
     unsafe fn bf16_to_512(x: __m256i) -> __m512 {
         unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(x))) }
+    }
+
+    #[inline(always)]
+    unsafe fn sums_of_four_512(v: [__m512; 4]) -> __m512 {
+        unsafe {
+            sums_of_four!(
+                v,
+                _mm512_unpacklo_ps,
+                _mm512_unpackhi_ps,
+                _mm512_unpacklo_pd,
+                _mm512_unpackhi_pd,
+                _mm512_castps_pd,
+                _mm512_castpd_ps,
+                _mm512_add_ps
+            )
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn sums_of_four_256(v: [__m256; 4]) -> __m256 {
+        unsafe {
+            sums_of_four!(
+                v,
+                _mm256_unpacklo_ps,
+                _mm256_unpackhi_ps,
+                _mm256_unpacklo_pd,
+                _mm256_unpackhi_pd,
+                _mm256_castps_pd,
+                _mm256_castpd_ps,
+                _mm256_add_ps
+            )
+        }
     }
 
     impl Widen for __m512d {
@@ -113,6 +185,19 @@ mod x86 {
                     }
                     Storage::F16 => _mm256_cvtph_ps(_mm_loadu_si128(from.cast())),
                 }
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn sums([a, b, c, d, e, f, g, h]: [Self; LINES], to: *mut f32) {
+            unsafe {
+                let (x, y) = (
+                    sums_of_four_256([a, b, c, d]),
+                    sums_of_four_256([e, f, g, h]),
+                );
+                let low = _mm256_permute2f128_ps::<0x20>(x, y);
+                let high = _mm256_permute2f128_ps::<0x31>(x, y);
+                _mm256_storeu_ps(to, _mm256_add_ps(low, high));
             }
         }
     }
