@@ -99,7 +99,7 @@ fn check_forward<E: Number>(case: &Case, tolerance: f64) -> Result<(), TestCaseE
 }
 
 /// Around the most query rows that are decoded.
-const FEW: std::ops::Range<usize> = 1..11;
+const FEW: std::ops::Range<usize> = 1..19;
 
 proptest! {
     #![proptest_config(config(200))]

@@ -14,11 +14,12 @@ use crate::context::Context;
 use crate::element::Element;
 use crate::real::Real;
 use crate::work;
+use merge::Parts;
 use part::{Item, Scratch};
 use plan::Plan;
 
 /// Up to here the packing of keys costs more than it gains (measured).
-const MOST_ROWS: usize = 8;
+const MOST_ROWS: usize = 16;
 
 /// Whether this path is the faster one.
 pub fn suits<E: Element>(cx: &Context<E>) -> bool {
@@ -59,17 +60,24 @@ pub fn forward<E: Element>(cx: &Context<E>, mut out: &mut [E], mut lse: &mut [E:
         |scratch, item| scratch.item(cx, item),
     );
     let (mut o, mut m, mut l) = (&*o, &*m, &*l);
-    for batch in 0..cx.batch {
+    let mut items = Vec::new();
+    for _ in 0..cx.batch {
         for (kv_head, plan) in plans.iter().enumerate() {
             let states = plan.keys.div_ceil(size) * rows;
-            let parts = merge::Parts {
+            let parts = Parts {
+                kv_head,
                 o: o.split_off(..states * cx.d_v_pad).expect("counted above"),
                 m: m.split_off(..states).expect("counted above"),
                 l: l.split_off(..states).expect("counted above"),
+                out: work::take(&mut out, rows * cx.d_v),
+                lse: work::take(&mut lse, rows),
             };
-            let out = work::take(&mut out, rows * cx.d_v);
-            merge::merge(cx, kv_head, parts, out, work::take(&mut lse, rows));
-            let _ = batch;
+            items.push(((2 * states * cx.d_v_pad) as u64, parts));
         }
     }
+    work::run(
+        items,
+        || Buffer::new(cx.d_v_pad),
+        |sum, parts| parts.merge(cx, sum),
+    );
 }

@@ -52,9 +52,9 @@ pub fn piece_size<E: Element>(cx: &Context<E>, rows: usize, keys: usize) -> usiz
         .max(1)
 }
 
-/// The time that some keys take, in FLOPs of the other path: reading an element takes as long as some
-/// products with it.
+/// The time that some keys take, in FLOPs of the other path: reading an element takes about as long as
+/// one product with it.
 pub fn cost<E: Element>(cx: &Context<E>, rows: usize, keys: usize) -> u64 {
-    const READ: usize = 14;
+    const READ: usize = 2;
     ((cx.d + cx.d_v) * keys * (READ + 2 * rows)) as u64
 }
