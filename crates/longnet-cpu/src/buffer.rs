@@ -18,6 +18,13 @@ impl<R: Real> Buffer<R> {
         let start = data.as_ptr().align_offset(64).min(spare);
         Self { data, start, len }
     }
+
+    /// Makes room for `len` elements; what was there is lost.
+    pub fn grow(&mut self, len: usize) {
+        if self.len < len {
+            *self = Self::new(len);
+        }
+    }
 }
 
 impl<R> Deref for Buffer<R> {

@@ -96,10 +96,10 @@ impl<'a, E: Element> Context<'a, E> {
         E::Acc::from_f64(self.problem.scale * std::f64::consts::LOG2_E)
     }
 
-    /// How many of `rows` rows of `width` packed elements fit a budget of 1 MiB.
+    /// How many of `rows` rows of `width` packed elements fit a budget of 2 MiB.
     pub fn rows_that_fit(&self, width: usize) -> usize {
         let bytes = width.max(1) * size_of::<E::Acc>();
-        ((1 << 20) / bytes / PANEL * PANEL).clamp(PANEL, 1024)
+        ((1 << 21) / bytes / PANEL * PANEL).clamp(PANEL, 4096)
     }
 }
 

@@ -1,12 +1,12 @@
 //! The forward pass.
 
-use crate::block::Block;
 use crate::buffer::Buffer;
 use crate::context::{Context, check_len};
 use crate::decode;
 use crate::element::Element;
 use crate::kernels::{Matrix, PANEL, STEP};
 use crate::pack::{consecutive, gather, scatter};
+use crate::panels::Panels;
 use crate::problem::Problem;
 use crate::real::Real;
 use crate::rules::{Columns, Rules, Sight, factor_row};
@@ -35,8 +35,9 @@ struct Scratch<R> {
     o: Buffer<R>,
     m: Buffer<R>,
     l: Buffer<R>,
-    k: Block<R>,
-    v: Block<R>,
+    k: Buffer<R>,
+    k_panels: Panels<R>,
+    v: Buffer<R>,
     s: Buffer<R>,
     factors: Buffer<R>,
     keys: Columns,
@@ -83,13 +84,18 @@ pub fn forward<E: Element>(
         o: Buffer::new(rows * cx.d_v_pad),
         m: Buffer::new(rows),
         l: Buffer::new(rows),
-        k: Block::new(keys, cx.d),
-        v: Block::new(keys, cx.d_v),
+        k: Buffer::new(keys * cx.d_pad),
+        k_panels: Panels::new(keys, cx.d),
+        v: Buffer::new(keys * cx.d_v_pad),
         s: Buffer::new(GROUP * (keys + STEP)),
         factors: factor_row(problem.dropout.is_some(), keys),
         keys: Columns::default(),
     };
-    work::run(items, scratch, |scratch, item| scratch.item(&cx, item));
+    let flops = work::heaviest_first(&mut items);
+    let items = items.into_iter().map(|(_, item)| item);
+    work::run(flops, items, scratch, |scratch, item| {
+        scratch.item(&cx, item)
+    });
 }
 
 /// Visited pairs of some query rows of a head.
@@ -160,9 +166,14 @@ impl<R: Real> Scratch<R> {
         for start in (0..run.k.len).step_by(KEYS) {
             let block = run.k.slice(start..run.k.len.min(start + KEYS));
             self.keys.load(block, |b| rules.key(b));
-            self.k.load(&cx.k, at, block, |b| rules.hides(b));
-            self.v.load(&cx.v, at, block, |b| rules.hides(b));
-            self.k.transpose(cx.kernels, block.len);
+            let hides = |b: usize| rules.hides(b);
+            gather(&mut self.k, cx.d_pad, &cx.k, at, block, hides, R::ONE);
+            gather(&mut self.v, cx.d_v_pad, &cx.v, at, block, hides, R::ONE);
+            let k = Matrix {
+                data: &self.k,
+                ld: cx.d_pad,
+            };
+            self.k_panels.load(cx.kernels, 0, k, block.len);
             for group in (run.first_row(start)..run.q.len).step_by(GROUP) {
                 let group = group..run.q.len.min(group + GROUP);
                 self.tile(cx, rules, first, run, group, start, block.len);
@@ -198,8 +209,8 @@ impl<R: Real> Scratch<R> {
             data: &self.q[slot(group.start) * cx.d_pad..],
             ld: run.q.step * cx.d_pad,
         };
-        self.k
-            .scores(cx.kernels, &mut self.s, lds, q, m, 0, columns);
+        self.k_panels
+            .product(cx.kernels, &mut self.s, lds, q, m, 0..columns);
         for a in group.clone() {
             let (i, s) = (slot(a), &mut self.s[(a - group.start) * lds..][..columns]);
             self.keys.mask(s, 0, 0..visible(a), token(a));
@@ -225,7 +236,11 @@ impl<R: Real> Scratch<R> {
         };
         let o = &mut self.o[slot(group.start) * cx.d_v_pad..];
         let sizes = [m, cx.d_v_pad, used];
+        let v = Matrix {
+            data: &self.v,
+            ld: cx.d_v_pad,
+        };
         cx.kernels
-            .product(o, run.q.step * cx.d_v_pad, p, self.v.tail(0), sizes, true);
+            .product(o, run.q.step * cx.d_v_pad, p, v, sizes, true);
     }
 }

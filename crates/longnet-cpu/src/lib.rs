@@ -8,6 +8,16 @@
 //!
 //! Results have the same bits for any number of threads.
 //!
+//! The kernels are those of the best instruction set that the machine has; [`level`] names it, the
+//! environment variable `LONGNET_CPU` forces another one of [`levels`]:
+//!
+//! | level | chosen where the CPU has | tested |
+//! |---|---|---|
+//! | `avx512` | AVX-512 F, BW, DQ, VL | where present |
+//! | `avx2` | AVX2 and FMA | where present |
+//! | `neon` | aarch64: always | under qemu, by `.ci/aarch64`; never timed |
+//! | `portable` | none of these; no fused multiply-adds | always |
+//!
 //! ```
 //! use longnet_cpu::{Problem, View, forward};
 //! use longnet_pattern::{DilatedPattern, Span};
@@ -27,7 +37,7 @@
 //!
 //! | module | concept |
 //! |---|---|
-//! | `pack`, `block` | gathers strided rows, widens them, transposes them for the products |
+//! | `pack`, `panels` | gathers strided rows, widens them, transposes them for the products |
 //! | `kernels` | what runs per tile and per row, compiled once per instruction set |
 //! | `rules` | what masks or drops single pairs: labels, dropout |
 //! | `work` | items over threads |
@@ -35,7 +45,6 @@
 //! | `decode` | the forward pass of few rows, which reads keys and values where they lie |
 
 mod backward;
-mod block;
 mod buffer;
 mod context;
 mod decode;
@@ -43,6 +52,7 @@ mod element;
 mod forward;
 mod kernels;
 mod pack;
+mod panels;
 mod problem;
 mod real;
 mod rules;
@@ -50,8 +60,28 @@ mod view;
 mod work;
 
 pub use element::Element;
+pub use kernels::UnknownLevel;
 pub use problem::{Labels, Problem};
 pub use view::View;
+
+/// The instruction set whose kernels this process uses: what the environment variable `LONGNET_CPU`
+/// names, else the best of [`levels`]. Read once.
+///
+/// # Errors
+///
+/// If `LONGNET_CPU` is none of [`levels`]. [`forward`] and [`backward`] then panic with that message.
+pub fn level() -> Result<&'static str, UnknownLevel> {
+    kernels::selected().map(|level| level.name)
+}
+
+/// The instruction sets that this machine has kernels for, best first: of `avx512`, `avx2`, `neon` and
+/// `portable`. The last one runs anywhere.
+pub fn levels() -> Vec<&'static str> {
+    kernels::available()
+        .iter()
+        .map(|level| level.name)
+        .collect()
+}
 
 /// Attention and its log-sum-exp.
 ///
@@ -64,8 +94,8 @@ pub use view::View;
 ///
 /// # Panics
 ///
-/// If the shapes disagree with each other, with the schedule or with the lengths of the slices, or a
-/// view reaches outside of its slice.
+/// If the shapes disagree with each other, with the schedule or with the lengths of the slices, a
+/// view reaches outside of its slice, or [`level`] is an error.
 pub fn forward<E: Element>(
     problem: &Problem,
     q: View<E>,

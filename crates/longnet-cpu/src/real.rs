@@ -32,7 +32,7 @@ pub trait Real:
     /// stays NaN. Straight-line, so that loops over it vectorise.
     fn exp2<const FMA: bool>(self) -> Self;
 
-    /// The fastest kernels that this machine runs.
+    /// The kernels of this process, see [`level`](crate::level). Panics where that is an error.
     fn kernels() -> &'static Kernels<Self>;
 }
 
@@ -48,7 +48,7 @@ const fn taylor<const N: usize>() -> [f64; N] {
 }
 
 macro_rules! real {
-    ($t:ty, $bits:ty, $terms:literal, $kernels:path) => {
+    ($t:ident, $bits:ty, $terms:literal) => {
         impl Real for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -100,15 +100,17 @@ macro_rules! real {
 
             #[inline]
             fn kernels() -> &'static Kernels<Self> {
-                $kernels()
+                crate::kernels::selected()
+                    .unwrap_or_else(|e| panic!("{e}"))
+                    .$t
             }
         }
     };
 }
 
 // The first terms left out are below a half unit in the last place: |x ln 2| <= 0.347.
-real!(f32, u32, 8, crate::kernels::select_f32);
-real!(f64, u64, 14, crate::kernels::select_f64);
+real!(f32, u32, 8);
+real!(f64, u64, 14);
 
 #[cfg(test)]
 mod tests {

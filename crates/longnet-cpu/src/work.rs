@@ -6,25 +6,30 @@ use std::sync::Mutex;
 /// Below this many FLOPs handing work to other threads costs more than it gains.
 const WORTH_A_THREAD: u64 = 2_000_000;
 
-/// Does all items, those with the most FLOPs first, on the threads of the current rayon pool, or on
-/// this one if there is little to do. Each thread makes its scratch once.
+/// Sorts items by their FLOPs, so that the last ones are short. Returns the FLOPs of all.
+pub fn heaviest_first<I>(items: &mut [(u64, I)]) -> u64 {
+    items.sort_by_key(|(flops, _)| std::cmp::Reverse(*flops));
+    items.iter().map(|(flops, _)| flops).sum()
+}
+
+/// Does all items, started in their order, on the threads of the current rayon pool, or on this one if
+/// there are few `flops` in all. Each thread makes its scratch once.
 pub fn run<I: Send, S>(
-    mut items: Vec<(u64, I)>,
+    flops: u64,
+    items: impl ExactSizeIterator<Item = I> + Send,
     make_scratch: impl Fn() -> S + Sync,
     work: impl Fn(&mut S, I) + Sync,
 ) {
-    let flops: u64 = items.iter().map(|(flops, _)| flops).sum();
     let useful = (flops / WORTH_A_THREAD + 1).min(items.len() as u64) as usize;
     let threads = match useful {
         0 | 1 => 1,
         _ => rayon::current_num_threads().min(useful),
     };
-    items.sort_by_key(|(flops, _)| std::cmp::Reverse(*flops));
-    let queue = Mutex::new(items.into_iter());
+    let queue = Mutex::new(items);
     let next = || queue.lock().expect("taking an item cannot panic").next();
     let worker = || {
         let mut scratch = None;
-        while let Some((_, item)) = next() {
+        while let Some(item) = next() {
             work(scratch.get_or_insert_with(&make_scratch), item);
         }
     };

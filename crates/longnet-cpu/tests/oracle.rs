@@ -144,3 +144,8 @@ proptest! {
         check::<f32>(&case, 1e-5, 1e-5)?;
     }
 }
+
+#[test]
+fn all_of_this_holds_under_every_level() {
+    common::levels::run_again_under_every_level();
+}

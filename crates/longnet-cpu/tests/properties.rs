@@ -60,6 +60,16 @@ fn bits_do_not_depend_on_the_number_of_threads() {
             assert!(one == on(2) && one == on(3));
         }
     }
+    // One head, so that threads add to the same rows of dq.
+    let case = case(pattern(1, &[(3000, 1), (5000, 3)], true), Span::full(5000));
+    let on = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        pool.build().unwrap().install(|| all::<f32>(&case))
+    };
+    let one = on(1);
+    for threads in 2..=5 {
+        assert!(one == on(threads));
+    }
 }
 
 #[test]
@@ -492,4 +502,9 @@ fn a_view_beyond_its_slice_panics() {
         &mut out,
         &mut lse,
     );
+}
+
+#[test]
+fn all_of_this_holds_under_every_level() {
+    common::levels::run_again_under_every_level();
 }

@@ -158,16 +158,24 @@ impl Schedule {
     /// The runs of `branch` in `head`, with query rows in `rows` only and the keys that they see.
     pub fn query_runs(&self, branch: usize, head: usize, rows: Range<usize>) -> Runs {
         debug_assert!(rows.end <= self.span.n_q);
-        self.parts(branch, head, rows, 0..self.span.n_k)
+        self.runs_within(branch, head, rows, 0..self.span.n_k)
     }
 
     /// The transpose: the runs with key rows in `keys` only and the queries that see them.
     pub fn key_runs(&self, branch: usize, head: usize, keys: Range<usize>) -> Runs {
         debug_assert!(keys.end <= self.span.n_k);
-        self.parts(branch, head, 0..self.span.n_q, keys)
+        self.runs_within(branch, head, 0..self.span.n_q, keys)
     }
 
-    fn parts(&self, branch: usize, head: usize, rows: Range<usize>, keys: Range<usize>) -> Runs {
+    /// The runs of `branch` in `head`, with query rows in `rows` and key rows in `keys` only.
+    pub fn runs_within(
+        &self,
+        branch: usize,
+        head: usize,
+        rows: Range<usize>,
+        keys: Range<usize>,
+    ) -> Runs {
+        debug_assert!(rows.end <= self.span.n_q && keys.end <= self.span.n_k);
         let Residues { branch, offsets } = &self.branches[branch];
         let shift = |r: Range<usize>, start: usize| r.start + start..r.end + start;
         let (q, k) = (

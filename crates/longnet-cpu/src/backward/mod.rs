@@ -1,8 +1,10 @@
-//! The backward pass: one pass over query rows for dq, then one over key rows for dk and dv. Nothing
-//! is added from two threads, so the bits do not depend on them.
+//! The backward pass: the scalars `D` of each query row, then one fused pass over blocks of keys that
+//! gives dk, dv and, added up in a fixed order, dq.
 
-mod keys;
-mod queries;
+mod deltas;
+mod fused;
+mod packed;
+mod turns;
 
 use crate::context::{Context, check_len, check_shape};
 use crate::element::Element;
@@ -10,11 +12,6 @@ use crate::problem::Problem;
 use crate::real::Real;
 use crate::view::View;
 use longnet_pattern::MixGradient;
-
-/// Columns of a tile: keys in the first pass, queries in the second.
-const COLUMNS: usize = 256;
-/// Rows of a tile: its two score matrices stay near the first-level cache.
-const GROUP: usize = 28;
 
 /// What both passes read.
 struct Gradients<'a, E: Element> {
@@ -93,6 +90,6 @@ pub fn backward<E: Element>(
         deltas,
     };
     let mut delta = vec![E::Acc::ZERO; rows * deltas];
-    queries::pass(&gradients, dq, &mut delta);
-    keys::pass(&gradients, &delta, dk, dv);
+    deltas::pass(&gradients, &mut delta);
+    fused::pass(&gradients, &delta, dq, dk, dv);
 }

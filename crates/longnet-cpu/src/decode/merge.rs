@@ -48,7 +48,9 @@ impl<E: Element> Parts<'_, E> {
                 let factor = (self.m[part] - top).exp2::<false>();
                 l += factor * self.l[part];
                 let o = &self.o[part * cx.d_v_pad..][..cx.d_v_pad];
-                cx.kernels.add_scaled(sum, o, factor);
+                for (sum, &x) in sum.iter_mut().zip(o) {
+                    *sum += x * factor;
+                }
             }
             let factor = if l == E::Acc::ZERO {
                 E::Acc::ZERO

@@ -50,12 +50,14 @@ pub fn forward<E: Element>(cx: &Context<E>, mut out: &mut [E], mut lse: &mut [E:
                     l: work::take(&mut l_left, rows),
                     keys,
                 };
-                items.push((plan::cost(cx, rows, item.keys.len()), item));
+                items.push(item);
             }
         }
     }
+    let keys = cx.batch * plans.iter().map(|plan| plan.keys).sum::<usize>();
     work::run(
-        items,
+        plan::cost(cx, rows, keys),
+        items.into_iter(),
         || Scratch::new(cx, rows),
         |scratch, item| scratch.item(cx, item),
     );
@@ -72,11 +74,12 @@ pub fn forward<E: Element>(cx: &Context<E>, mut out: &mut [E], mut lse: &mut [E:
                 out: work::take(&mut out, rows * cx.d_v),
                 lse: work::take(&mut lse, rows),
             };
-            items.push(((2 * states * cx.d_v_pad) as u64, parts));
+            items.push(parts);
         }
     }
     work::run(
-        items,
+        2 * (states * cx.d_v_pad) as u64,
+        items.into_iter(),
         || Buffer::new(cx.d_v_pad),
         |sum, parts| parts.merge(cx, sum),
     );

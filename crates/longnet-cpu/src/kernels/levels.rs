@@ -1,6 +1,7 @@
 //! The kernels, once per instruction set.
 
-use super::{Kernels, LineArgs, ProductArgs, lines, product, rows, transpose};
+use super::rows::{self, Exponentials};
+use super::{Kernels, LineArgs, ProductArgs, lines, product, transpose};
 use crate::element::Element;
 use half::{bf16, f16};
 use std::sync::LazyLock;
@@ -16,15 +17,20 @@ macro_rules! stored {
 }
 
 /// A table whose functions are compiled for the target features given: loops over fixed-size arrays
-/// become vector code of that width. `$m x $n` accumulators of type `$v` fill the registers of a product.
+/// become vector code of that width. `$m x $n` accumulators of type `$v` fill the registers of a product;
+/// `$rows` has the functions with exponentials.
 macro_rules! level {
-    ($table:ident, $t:ident, fma: $fma:literal, product: $m:literal x $n:literal of $v:ty $(, $features:literal)?) => {
+    ($table:ident, $t:ident, fma: $fma:literal, product: $m:literal x $n:literal of $v:ty, rows: $rows:ty $(, $features:literal)?) => {
         static $table: Kernels<$t> = {
             type R = $t;
             // SAFETY: the callers' contracts are those of the functions called.
             $(#[target_feature(enable = $features)])?
             unsafe fn product(args: ProductArgs<R>) {
-                unsafe { product::product::<$v, $m, $n>(args) }
+                unsafe { product::product::<$v, $m, $n, false>(args) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn product_tn(args: ProductArgs<R>) {
+                unsafe { product::product::<$v, $m, $n, true>(args) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn transpose(panels: &mut [R], src: *const R, ld: usize, rows: usize, d: usize) {
@@ -40,15 +46,11 @@ macro_rules! level {
             }
             $(#[target_feature(enable = $features)])?
             fn softmax(s: &mut [R], m: R) -> (R, R) {
-                rows::softmax::<R, $fma>(s, m)
+                unsafe { <$rows as Exponentials<R>>::softmax(s, m) }
             }
             $(#[target_feature(enable = $features)])?
             fn scale(x: &mut [R], c: R) {
                 rows::scale(x, c)
-            }
-            $(#[target_feature(enable = $features)])?
-            fn add_scaled(x: &mut [R], y: &[R], c: R) {
-                rows::add_scaled::<R, $fma>(x, y, c)
             }
             $(#[target_feature(enable = $features)])?
             fn multiply(x: &mut [R], y: &[R]) {
@@ -60,11 +62,7 @@ macro_rules! level {
             }
             $(#[target_feature(enable = $features)])?
             fn gradient_of_row(s: &mut [R], dp: &mut [R], lse: R, delta: R) {
-                rows::gradient_of_row::<R, $fma>(s, dp, lse, delta)
-            }
-            $(#[target_feature(enable = $features)])?
-            fn gradient_of_column(s: &mut [R], dp: &mut [R], lse: &[R], delta: &[R]) {
-                rows::gradient_of_column::<R, $fma>(s, dp, lse, delta)
+                unsafe { <$rows as Exponentials<R>>::gradient_of_row(s, dp, lse, delta) }
             }
             $(#[target_feature(enable = $features)])?
             fn keep(c: &mut [R], word: u32, words: &[u32], threshold: u32, scale: R) {
@@ -74,85 +72,160 @@ macro_rules! level {
                 line_scores: stored!($t: line_scores),
                 line_sums: stored!($t: line_sums),
                 product,
+                product_tn,
                 transpose,
                 softmax,
                 scale,
-                add_scaled,
                 multiply,
                 sum,
                 gradient_of_row,
-                gradient_of_column,
                 keep,
             }
         };
     };
 }
 
+/// The kernels of one instruction set, and what `LONGNET_CPU` calls it.
+pub struct Level {
+    pub name: &'static str,
+    pub f32: &'static Kernels<f32>,
+    pub f64: &'static Kernels<f64>,
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::*;
+    use crate::kernels::rows_avx512;
     use std::arch::x86_64::{__m256, __m256d, __m512, __m512d};
 
-    level!(AVX512_F32, f32, fma: true, product: 7 x 4 of __m512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
-    level!(AVX512_F64, f64, fma: true, product: 7 x 4 of __m512d, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
-    level!(AVX2_F32, f32, fma: true, product: 6 x 2 of __m256, "avx2,fma,f16c");
-    level!(AVX2_F64, f64, fma: true, product: 6 x 2 of __m256d, "avx2,fma,f16c");
-    level!(PORTABLE_F32, f32, fma: false, product: 3 x 4 of [f32; 4]);
-    level!(PORTABLE_F64, f64, fma: false, product: 3 x 2 of [f64; 4]);
+    level!(AVX512_F32, f32, fma: true, product: 7 x 4 of __m512, rows: rows_avx512::Scalef, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
+    level!(AVX512_F64, f64, fma: true, product: 7 x 4 of __m512d, rows: rows::Compiled<true>, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
+    level!(AVX2_F32, f32, fma: true, product: 6 x 2 of __m256, rows: rows::Compiled<true>, "avx2,fma,f16c");
+    level!(AVX2_F64, f64, fma: true, product: 6 x 2 of __m256d, rows: rows::Compiled<true>, "avx2,fma,f16c");
 
-    /// The tables that this machine runs, best first.
-    pub fn tables() -> Vec<(&'static Kernels<f32>, &'static Kernels<f64>)> {
-        let mut tables = Vec::new();
+    pub fn available() -> impl Iterator<Item = Level> {
         let avx2 = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c");
-        let avx512 = is_x86_feature_detected!("avx512f")
+        let avx512 = avx2
+            && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl");
-        if avx2 && avx512 {
-            tables.push((&AVX512_F32, &AVX512_F64));
-        }
-        if avx2 {
-            tables.push((&AVX2_F32, &AVX2_F64));
-        }
-        tables.push((&PORTABLE_F32, &PORTABLE_F64));
-        tables
+        let level = |name, f32, f64| Level { name, f32, f64 };
+        [
+            avx512.then(|| level("avx512", &AVX512_F32, &AVX512_F64)),
+            avx2.then(|| level("avx2", &AVX2_F32, &AVX2_F64)),
+        ]
+        .into_iter()
+        .flatten()
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-mod portable {
+#[cfg(target_arch = "aarch64")]
+mod aarch64 {
+    use super::*;
+    use std::arch::aarch64::{float32x4_t, float64x2_t};
+
+    level!(NEON_F32, f32, fma: true, product: 6 x 4 of float32x4_t, rows: rows::Compiled<true>, "neon");
+    level!(NEON_F64, f64, fma: true, product: 6 x 4 of float64x2_t, rows: rows::Compiled<true>, "neon");
+
+    /// NEON is part of the architecture.
+    pub fn available() -> impl Iterator<Item = Level> {
+        std::iter::once(Level {
+            name: "neon",
+            f32: &NEON_F32,
+            f64: &NEON_F64,
+        })
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod other {
+    pub fn available() -> impl Iterator<Item = super::Level> {
+        std::iter::empty()
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+use aarch64 as native;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+use other as native;
+#[cfg(target_arch = "x86_64")]
+use x86 as native;
+
+// Without fused multiply-adds: where the CPU has none they are slow library calls.
+level!(PORTABLE_F32, f32, fma: false, product: 3 x 4 of [f32; 4], rows: rows::Compiled<false>);
+level!(PORTABLE_F64, f64, fma: false, product: 3 x 2 of [f64; 4], rows: rows::Compiled<false>);
+
+/// The levels that this machine runs, best first. The last one runs anywhere.
+pub fn available() -> Vec<Level> {
+    let portable = Level {
+        name: "portable",
+        f32: &PORTABLE_F32,
+        f64: &PORTABLE_F64,
+    };
+    native::available().chain([portable]).collect()
+}
+
+/// `LONGNET_CPU` names no level of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownLevel {
+    asked: String,
+}
+
+impl std::fmt::Display for UnknownLevel {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let names: Vec<_> = available().iter().map(|level| level.name).collect();
+        write!(
+            f,
+            "LONGNET_CPU={}: this machine has {}",
+            self.asked,
+            names.join(", ")
+        )
+    }
+}
+
+impl std::error::Error for UnknownLevel {}
+
+/// The level that `asked` names, or the best.
+fn choose(asked: Option<&str>) -> Result<Level, UnknownLevel> {
+    let wanted = |level: &Level| asked.is_none_or(|asked| asked == level.name);
+    available().into_iter().find(wanted).ok_or(UnknownLevel {
+        asked: asked.unwrap_or_default().into(),
+    })
+}
+
+/// The level of this process: that of `LONGNET_CPU`, or the best of this machine.
+pub fn selected() -> Result<&'static Level, UnknownLevel> {
+    static LEVEL: LazyLock<Result<Level, UnknownLevel>> = LazyLock::new(|| {
+        let asked = std::env::var_os("LONGNET_CPU");
+        choose(
+            asked
+                .as_deref()
+                .map(|asked| asked.to_string_lossy())
+                .as_deref(),
+        )
+    });
+    LEVEL.as_ref().map_err(Clone::clone)
+}
+
+#[cfg(test)]
+mod tests {
     use super::*;
 
-    // Every aarch64 has a fused multiply-add; elsewhere it may be a slow library call.
-    #[cfg(target_arch = "aarch64")]
-    level!(F32, f32, fma: true, product: 6 x 4 of [f32; 4]);
-    #[cfg(target_arch = "aarch64")]
-    level!(F64, f64, fma: true, product: 6 x 2 of [f64; 4]);
-    #[cfg(not(target_arch = "aarch64"))]
-    level!(F32, f32, fma: false, product: 3 x 4 of [f32; 4]);
-    #[cfg(not(target_arch = "aarch64"))]
-    level!(F64, f64, fma: false, product: 3 x 2 of [f64; 4]);
-
-    pub fn tables() -> Vec<(&'static Kernels<f32>, &'static Kernels<f64>)> {
-        vec![(&F32, &F64)]
+    #[test]
+    fn a_level_is_found_by_its_name_or_the_error_lists_what_there_is() {
+        let names: Vec<_> = available().iter().map(|level| level.name).collect();
+        for name in &names {
+            assert_eq!(choose(Some(name)).unwrap().name, *name);
+        }
+        assert_eq!(choose(None).unwrap().name, names[0]);
+        for asked in ["vax", "", "AVX2"] {
+            assert_eq!(
+                choose(Some(asked)).err().unwrap().to_string(),
+                format!("LONGNET_CPU={asked}: this machine has {}", names.join(", "))
+            );
+        }
     }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-pub use portable::tables;
-#[cfg(target_arch = "x86_64")]
-pub use x86::tables;
-
-static BEST: LazyLock<(&Kernels<f32>, &Kernels<f64>)> = LazyLock::new(|| tables()[0]);
-
-/// The best table of this machine.
-pub fn select_f32() -> &'static Kernels<f32> {
-    BEST.0
-}
-
-/// The best table of this machine.
-pub fn select_f64() -> &'static Kernels<f64> {
-    BEST.1
 }

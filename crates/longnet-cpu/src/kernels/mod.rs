@@ -1,9 +1,11 @@
-//! What runs per tile and per row: compiled once per instruction set, chosen once per machine.
+//! What runs per tile and per row: compiled once per instruction set, chosen once per process.
 
 mod levels;
 mod lines;
 mod product;
 mod rows;
+#[cfg(target_arch = "x86_64")]
+mod rows_avx512;
 mod transpose;
 mod vector;
 mod widen;
@@ -12,7 +14,7 @@ use crate::element::Element;
 use crate::real::Real;
 use lines::LineArgs;
 
-pub use levels::{select_f32, select_f64};
+pub use levels::{UnknownLevel, available, selected};
 
 /// Widths of packed rows are padded to multiples of this.
 pub const LANE: usize = 16;
@@ -47,23 +49,23 @@ impl<E> Lines<'_, E> {
 ///
 /// They are `unsafe` to call on a machine without it, and those that take pointers do not check
 /// them; the methods below make all of them safe, since a table is only ever handed out by
-/// [`select_f32`] and [`select_f64`].
+/// [`available`] and [`selected`].
 pub struct Kernels<R: 'static> {
     product: unsafe fn(ProductArgs<R>),
+    product_tn: unsafe fn(ProductArgs<R>),
     transpose: unsafe fn(&mut [R], *const R, usize, usize, usize),
     line_scores: &'static [unsafe fn(LineArgs<R>)],
     line_sums: &'static [unsafe fn(LineArgs<R>)],
     softmax: unsafe fn(&mut [R], R) -> (R, R),
     scale: unsafe fn(&mut [R], R),
-    add_scaled: unsafe fn(&mut [R], &[R], R),
     multiply: unsafe fn(&mut [R], &[R]),
     sum: unsafe fn(&[R]) -> R,
     gradient_of_row: unsafe fn(&mut [R], &mut [R], R, R),
-    gradient_of_column: unsafe fn(&mut [R], &mut [R], &[R], &[R]),
     keep: unsafe fn(&mut [R], u32, &[u32], u32, R),
 }
 
-/// `c = a b`, or `c += a b` if `add`; `a` is `m x k`, `b` is `k x n`.
+/// `c = a b`, or `c += a b` if `add`; `a` is `m x k` (stored `k x m` for `product_tn`), `b` is `k x n`.
+#[derive(Clone, Copy)]
 struct ProductArgs<R> {
     c: *mut R,
     ldc: usize,
@@ -114,6 +116,35 @@ impl<R: Real> Kernels<R> {
             add,
         };
         unsafe { (self.product)(args) }
+    }
+
+    /// `c += a^T b`, where `a` is `k x m` and `b` is `k x n` with `n` a multiple of [`LANE`]. Sums as
+    /// [`product`](Self::product) does.
+    #[inline]
+    pub fn add_product_tn(
+        &self,
+        c: &mut [R],
+        ldc: usize,
+        a: Matrix<R>,
+        b: Matrix<R>,
+        [m, n, k]: [usize; 3],
+    ) {
+        assert!(n.is_multiple_of(LANE));
+        assert!(spans(c.len(), ldc, m, n) && spans(a.data.len(), a.ld, k, m));
+        assert!(spans(b.data.len(), b.ld, k, n));
+        let args = ProductArgs {
+            c: c.as_mut_ptr(),
+            ldc,
+            a: a.data.as_ptr(),
+            lda: a.ld,
+            b: b.data.as_ptr(),
+            ldb: b.ld,
+            m,
+            n,
+            k,
+            add: true,
+        };
+        unsafe { (self.product_tn)(args) }
     }
 
     /// Rows of width `d` to panels `[panel][d][PANEL]`; columns past `rows` are zeroed.
@@ -198,12 +229,6 @@ impl<R: Real> Kernels<R> {
         unsafe { (self.scale)(x, c) }
     }
 
-    /// `x += c y`.
-    #[inline]
-    pub fn add_scaled(&self, x: &mut [R], y: &[R], c: R) {
-        unsafe { (self.add_scaled)(x, y, c) }
-    }
-
     /// `x *= y`.
     #[inline]
     pub fn multiply(&self, x: &mut [R], y: &[R]) {
@@ -220,12 +245,6 @@ impl<R: Real> Kernels<R> {
     #[inline]
     pub fn gradient_of_row(&self, s: &mut [R], dp: &mut [R], lse: R, delta: R) {
         unsafe { (self.gradient_of_row)(s, dp, lse, delta) }
-    }
-
-    /// The same with a query in each column.
-    #[inline]
-    pub fn gradient_of_column(&self, s: &mut [R], dp: &mut [R], lse: &[R], delta: &[R]) {
-        unsafe { (self.gradient_of_column)(s, dp, lse, delta) }
     }
 
     /// Dropout factors: `scale` where the draw of `word` and the column's word reaches `threshold`,

@@ -5,9 +5,37 @@ use super::STEP;
 use crate::real::Real;
 use longnet_pattern::dropout::mix;
 
-/// See [`Kernels::softmax`](super::Kernels::softmax).
+/// What takes an exponential of every element.
+///
+/// The methods are `unsafe`: the machine must have the instruction set that the type belongs to.
+pub trait Exponentials<R> {
+    /// See [`Kernels::softmax`](super::Kernels::softmax).
+    unsafe fn softmax(s: &mut [R], m: R) -> (R, R);
+
+    /// See [`Kernels::gradient_of_row`](super::Kernels::gradient_of_row).
+    unsafe fn gradient_of_row(s: &mut [R], dp: &mut [R], lse: R, delta: R);
+}
+
+/// As the compiler makes them, for any instruction set.
+pub struct Compiled<const FMA: bool>;
+
+impl<R: Real, const FMA: bool> Exponentials<R> for Compiled<FMA> {
+    #[inline(always)]
+    unsafe fn softmax(s: &mut [R], m: R) -> (R, R) {
+        softmax::<R, FMA>(s, m)
+    }
+
+    #[inline(always)]
+    unsafe fn gradient_of_row(s: &mut [R], dp: &mut [R], lse: R, delta: R) {
+        for (s, dp) in s.iter_mut().zip(dp) {
+            *s = (*s - lse).exp2::<FMA>();
+            *dp = *s * (*dp - delta);
+        }
+    }
+}
+
 #[inline(always)]
-pub fn softmax<R: Real, const FMA: bool>(s: &mut [R], m: R) -> (R, R) {
+fn softmax<R: Real, const FMA: bool>(s: &mut [R], m: R) -> (R, R) {
     let mut tops = [R::NEG_INFINITY; STEP];
     let (chunks, rest) = s.as_chunks::<STEP>();
     debug_assert!(rest.is_empty());
@@ -61,37 +89,9 @@ pub fn scale<R: Real>(x: &mut [R], c: R) {
 }
 
 #[inline(always)]
-pub fn add_scaled<R: Real, const FMA: bool>(x: &mut [R], y: &[R], c: R) {
-    for (x, &y) in x.iter_mut().zip(y) {
-        *x = y.fma::<FMA>(c, *x);
-    }
-}
-
-#[inline(always)]
 pub fn multiply<R: Real>(x: &mut [R], y: &[R]) {
     for (x, &y) in x.iter_mut().zip(y) {
         *x *= y;
-    }
-}
-
-#[inline(always)]
-pub fn gradient_of_row<R: Real, const FMA: bool>(s: &mut [R], dp: &mut [R], lse: R, delta: R) {
-    for (s, dp) in s.iter_mut().zip(dp) {
-        *s = (*s - lse).exp2::<FMA>();
-        *dp = *s * (*dp - delta);
-    }
-}
-
-#[inline(always)]
-pub fn gradient_of_column<R: Real, const FMA: bool>(
-    s: &mut [R],
-    dp: &mut [R],
-    lse: &[R],
-    delta: &[R],
-) {
-    for (((s, dp), &lse), &delta) in s.iter_mut().zip(dp).zip(lse).zip(delta) {
-        *s = (*s - lse).exp2::<FMA>();
-        *dp = *s * (*dp - delta);
     }
 }
 

@@ -19,7 +19,7 @@ pub trait Vector: Copy {
     unsafe fn mul_add(self, a: Self, b: Self) -> Self;
 }
 
-/// Arrays, for machines without a special case.
+/// Arrays, for any machine.
 impl<R: Real> Vector for [R; 4] {
     type R = R;
     const LANES: usize = 4;
@@ -48,12 +48,11 @@ impl<R: Real> Vector for [R; 4] {
 
     #[inline(always)]
     unsafe fn mul_add(self, a: Self, b: Self) -> Self {
-        // Elsewhere a fused multiply-add may be a slow library call.
-        std::array::from_fn(|i| self[i].fma::<{ cfg!(target_arch = "aarch64") }>(a[i], b[i]))
+        std::array::from_fn(|i| self[i].fma::<false>(a[i], b[i]))
     }
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! vector {
     ($v:ident of $lanes:literal $t:ty: $splat:ident, $load:ident, $store:ident, $add:ident, $fma:ident) => {
         // SAFETY of every block: the caller's, as `Vector` demands.
@@ -98,4 +97,27 @@ mod x86 {
     vector!(__m512d of 8 f64: _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_add_pd, _mm512_fmadd_pd);
     vector!(__m256 of 8 f32: _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps, _mm256_fmadd_ps);
     vector!(__m256d of 4 f64: _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_add_pd, _mm256_fmadd_pd);
+}
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64 {
+    // What needs no more than the architecture's own NEON is safe here.
+    #![allow(unused_unsafe)]
+
+    use super::Vector;
+    use std::arch::aarch64::*;
+
+    // The intrinsics add to their first argument.
+    #[inline(always)]
+    unsafe fn fma_f32(x: float32x4_t, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        unsafe { vfmaq_f32(b, x, a) }
+    }
+
+    #[inline(always)]
+    unsafe fn fma_f64(x: float64x2_t, a: float64x2_t, b: float64x2_t) -> float64x2_t {
+        unsafe { vfmaq_f64(b, x, a) }
+    }
+
+    vector!(float32x4_t of 4 f32: vdupq_n_f32, vld1q_f32, vst1q_f32, vaddq_f32, fma_f32);
+    vector!(float64x2_t of 2 f64: vdupq_n_f64, vld1q_f64, vst1q_f64, vaddq_f64, fma_f64);
 }

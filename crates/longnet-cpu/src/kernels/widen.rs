@@ -69,6 +69,12 @@ unsafe fn through_memory<V: Vector, E: Element<Acc = V::R>>(from: *const E, coun
 
 impl<R: Real> Widen for [R; 4] {}
 
+// The compiler widens half precision with vector instructions of its own choice.
+#[cfg(target_arch = "aarch64")]
+impl Widen for std::arch::aarch64::float32x4_t {}
+#[cfg(target_arch = "aarch64")]
+impl Widen for std::arch::aarch64::float64x2_t {}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::*;

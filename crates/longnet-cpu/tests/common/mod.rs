@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod levels;
 pub mod reference;
 
 use half::{bf16, f16};

@@ -1,0 +1,361 @@
+//! dq, dk and dv in one pass over blocks of keys: scores and weights are computed once.
+
+use super::Gradients;
+use super::packed::{Chunk, KEYS, Packed};
+use super::turns::{Broken, Order, Turns};
+use crate::buffer::Buffer;
+use crate::context::Context;
+use crate::element::Element;
+use crate::kernels::{Matrix, STEP};
+use crate::pack::{gather, scatter};
+use crate::real::Real;
+use crate::rules::{Rules, Sight, factor_row};
+use crate::work;
+use longnet_pattern::Run;
+use std::ops::Range;
+use std::sync::Mutex;
+
+/// Query rows of a tile.
+const GROUP: usize = 56;
+/// Query rows that items add to in one turn.
+const BLOCK: usize = 1024;
+
+/// Consecutive key rows of one kv head, and where their results go.
+struct Item<'a, E> {
+    at: [usize; 2],
+    /// Its number among the items of its kv head.
+    index: usize,
+    rows: Range<usize>,
+    dk: &'a mut [E],
+    dv: &'a mut [E],
+}
+
+/// The gradient of a block of query rows: the sum of the items' parts while there are some to come.
+struct Slot<'a, E: Element> {
+    dq: &'a mut [E],
+    sum: Option<Buffer<E::Acc>>,
+}
+
+/// What the items share.
+struct Shared<'a, E: Element> {
+    g: &'a Gradients<'a, E>,
+    delta: &'a [E::Acc],
+    /// Per query head.
+    orders: Vec<Order>,
+    /// Per batch entry, query head and block of rows.
+    slots: Vec<Turns<Slot<'a, E>>>,
+    /// Buffers of sums that are complete.
+    spare: Mutex<Vec<Buffer<E::Acc>>>,
+    broken: Broken,
+    /// Query rows of a slot.
+    block: usize,
+}
+
+struct Scratch<R> {
+    packed: Packed<R>,
+    sums: Sums<R>,
+}
+
+/// The queries of a run, and what they are multiplied into.
+struct Sums<R> {
+    dk: Buffer<R>,
+    dv: Buffer<R>,
+    q: Buffer<R>,
+    dout: Buffer<R>,
+    lse: Buffer<R>,
+    delta: Buffer<R>,
+    s: Buffer<R>,
+    dp: Buffer<R>,
+    factors: Buffer<R>,
+}
+
+pub fn pass<E: Element>(
+    g: &Gradients<E>,
+    delta: &[E::Acc],
+    mut dq: &mut [E],
+    mut dk: &mut [E],
+    mut dv: &mut [E],
+) {
+    let cx = &g.cx;
+    let (n_q, n_k) = (cx.span.n_q, cx.span.n_k);
+    let planes = cx.batch * cx.kv_heads;
+    let keys = keys_per_item(cx);
+    let block = BLOCK.min(n_q.max(1));
+    let orders: Vec<Order> = (0..cx.heads)
+        .map(|head| {
+            let rows = |keys| query_rows(cx, head, keys);
+            Order::new(n_q, block, work::blocks(n_k, keys).map(rows))
+        })
+        .collect();
+    let mut slots = Vec::new();
+    for plane in 0..cx.batch * cx.heads {
+        for (i, rows) in work::blocks(n_q, block).enumerate() {
+            let dq = work::take(&mut dq, rows.len() * cx.d);
+            let total = orders[plane % cx.heads].total(i);
+            if total == 0 {
+                dq.fill(E::round(E::Acc::ZERO));
+            }
+            slots.push(Turns::new(total, Slot { dq, sum: None }));
+        }
+    }
+    let mut items = Vec::new();
+    for plane in 0..planes {
+        for (index, rows) in work::blocks(n_k, keys).enumerate() {
+            items.push(Item {
+                at: [plane / cx.kv_heads, plane % cx.kv_heads],
+                index,
+                dk: work::take(&mut dk, rows.len() * cx.d),
+                dv: work::take(&mut dv, rows.len() * cx.d_v),
+                rows,
+            });
+        }
+    }
+    // Neighbours in the queue belong to different heads, so that they seldom wait for each other; the
+    // heads in progress are few, so that few sums are.
+    let wave = rayon::current_num_threads();
+    items.sort_by_key(|item| {
+        let plane = item.at[0] * cx.kv_heads + item.at[1];
+        (plane / wave, item.index)
+    });
+    let shared = Shared {
+        g,
+        delta,
+        orders,
+        slots,
+        spare: Mutex::default(),
+        broken: Broken::default(),
+        block,
+    };
+    let keys = keys.min(n_k);
+    let scratch = || Scratch {
+        packed: Packed::new(cx),
+        sums: Sums {
+            dk: Buffer::new(keys * cx.d_pad),
+            dv: Buffer::new(keys * cx.d_v_pad),
+            q: Buffer::new(block * cx.d_pad),
+            dout: Buffer::new(block * cx.d_v_pad),
+            lse: Buffer::new(block),
+            delta: Buffer::new(block),
+            s: Buffer::new(GROUP * (KEYS + STEP)),
+            dp: Buffer::new(GROUP * (KEYS + STEP)),
+            factors: factor_row(cx.problem.dropout.is_some(), KEYS),
+        },
+    };
+    let pairs: u64 = (0..cx.heads)
+        .map(|head| crate::forward::pairs(cx, head, &(0..n_q)))
+        .sum();
+    let flops = (cx.batch as u64 * pairs).saturating_mul(6 * cx.d as u64 + 4 * cx.d_v as u64);
+    work::run(flops, items.into_iter(), scratch, |scratch, item| {
+        let _guard = shared.broken.guard();
+        scratch.item(&shared, item);
+    });
+}
+
+/// The query rows that see some of `keys`, as ranges that hold them.
+fn query_rows<E: Element>(
+    cx: &Context<E>,
+    head: usize,
+    keys: Range<usize>,
+) -> impl Iterator<Item = Range<usize>> {
+    let schedule = cx.schedule();
+    (0..schedule.branches())
+        .flat_map(move |branch| schedule.key_runs(branch, head, keys.clone()))
+        .map(|run| run.q.first..run.q.at(run.q.len - 1) + 1)
+}
+
+/// As many keys as the second-level cache holds with their gradients, fewer where there are few items
+/// or where padding of short runs needs much memory. Depends on the problem only.
+fn keys_per_item<E: Element>(cx: &Context<E>) -> usize {
+    let most = cx.rows_that_fit(4 * (cx.d_pad + cx.d_v_pad));
+    work::rows_per_item(cx.span.n_k, cx.batch * cx.kv_heads, most)
+}
+
+impl<R: Real> Scratch<R> {
+    fn item<E: Element<Acc = R>>(&mut self, shared: &Shared<E>, item: Item<E>) {
+        let Item {
+            at: [batch, kv_head],
+            index,
+            rows,
+            dk,
+            dv,
+        } = item;
+        let (g, cx) = (shared.g, &shared.g.cx);
+        self.sums.dk.fill(R::ZERO);
+        self.sums.dv.fill(R::ZERO);
+        let readers = cx.heads / cx.kv_heads;
+        for head in kv_head * readers..(kv_head + 1) * readers {
+            let (at, order) = ([batch, head], &shared.orders[head]);
+            let rules = cx.rules(batch, head);
+            self.packed.load(cx, &rules, at, &rows);
+            for visit in &order.visits[index] {
+                let blocks = cx.span.n_q.div_ceil(shared.block);
+                let slot = &shared.slots[(batch * cx.heads + head) * blocks + visit.block];
+                slot.take(visit, &shared.broken, |mut slot, last| {
+                    let mut sum = slot.sum.take().unwrap_or_else(|| shared.sum());
+                    self.block(shared, &rules, at, visit.block, &rows, &mut sum);
+                    if last {
+                        let first = visit.block * shared.block;
+                        let scale = R::from_f64(cx.problem.scale);
+                        scatter(slot.dq, cx.d, &sum, cx.d_pad, |i| {
+                            if g.is_blind(g.row(at, first + i)) {
+                                R::ZERO
+                            } else {
+                                scale
+                            }
+                        });
+                        shared.spare.lock().expect("cannot panic").push(sum);
+                    } else {
+                        slot.sum = Some(sum);
+                    }
+                });
+            }
+        }
+        // The packed queries carry the scale and log2 e.
+        let scale = R::from_f64(std::f64::consts::LN_2);
+        scatter(dk, cx.d, &self.sums.dk, cx.d_pad, |_| scale);
+        scatter(dv, cx.d_v, &self.sums.dv, cx.d_v_pad, |_| R::ONE);
+    }
+
+    /// The queries of a block against the packed keys, the rows `keys`.
+    fn block<E: Element<Acc = R>>(
+        &mut self,
+        shared: &Shared<E>,
+        rules: &Rules,
+        at: [usize; 2],
+        block: usize,
+        keys: &Range<usize>,
+        dq: &mut [R],
+    ) {
+        let (g, schedule) = (shared.g, shared.g.cx.schedule());
+        let first = block * shared.block;
+        let rows = first..g.cx.span.n_q.min(first + shared.block);
+        for branch in 0..schedule.branches() {
+            for run in schedule.runs_within(branch, at[1], rows.clone(), keys.clone()) {
+                self.sums.load(shared, at, branch, &run);
+                for chunk in self.packed.chunks(branch, &run) {
+                    for group in (run.first_row(chunk.start)..run.q.len).step_by(GROUP) {
+                        let group = group..run.q.len.min(group + GROUP);
+                        let tile = Tile {
+                            run: &run,
+                            group,
+                            chunk,
+                            first: [first, keys.start],
+                        };
+                        self.sums.tile(g, rules, &self.packed, tile, dq);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<E: Element> Shared<'_, E> {
+    /// Zeros for a block of query rows.
+    fn sum(&self) -> Buffer<E::Acc> {
+        let spare = self.spare.lock().expect("cannot panic").pop();
+        let mut sum = spare.unwrap_or_else(|| Buffer::new(self.block * self.g.cx.d_pad));
+        sum.fill(E::Acc::ZERO);
+        sum
+    }
+}
+
+/// Some query rows of a run against one chunk of its keys.
+struct Tile<'a> {
+    run: &'a Run,
+    group: Range<usize>,
+    chunk: &'a Chunk,
+    /// The first query and the first key row of the sums.
+    first: [usize; 2],
+}
+
+impl<R: Real> Sums<R> {
+    /// Packs the queries of a run.
+    fn load<E: Element<Acc = R>>(
+        &mut self,
+        shared: &Shared<E>,
+        at: [usize; 2],
+        branch: usize,
+        run: &Run,
+    ) {
+        let (g, cx) = (shared.g, &shared.g.cx);
+        let (blind, scale) = (|a: usize| g.is_blind(g.row(at, a)), cx.scale_base_2());
+        gather(&mut self.q, cx.d_pad, &cx.q, at, run.q, blind, scale);
+        gather(
+            &mut self.dout,
+            cx.d_v_pad,
+            &g.dout,
+            at,
+            run.q,
+            blind,
+            R::ONE,
+        );
+        for (i, a) in run.q.iter().enumerate() {
+            let row = g.row(at, a);
+            self.lse[i] = g.lse_base_2(row);
+            self.delta[i] = shared.delta[row * g.deltas + branch.min(g.deltas - 1)];
+        }
+    }
+
+    fn tile<E: Element<Acc = R>>(
+        &mut self,
+        g: &Gradients<E>,
+        rules: &Rules,
+        packed: &Packed<R>,
+        tile: Tile,
+        dq: &mut [R],
+    ) {
+        let (cx, kernels) = (&g.cx, g.cx.kernels);
+        let (d, d_v) = (cx.d_pad, cx.d_v_pad);
+        let Tile {
+            run,
+            group,
+            chunk,
+            first,
+        } = tile;
+        let visible = |a: usize| (run.visible(a) - chunk.start).min(chunk.rows.len);
+        let used = visible(group.end - 1);
+        let columns = used.next_multiple_of(STEP);
+        let (m, ld) = (group.len(), columns + STEP / 2);
+        let token = |a: usize| rules.query(run.q.at(a));
+        if group
+            .clone()
+            .all(|a| chunk.columns.sight(token(a)) == Sight::Nothing)
+        {
+            return;
+        }
+        let q = Matrix {
+            data: &self.q[group.start * d..],
+            ld: d,
+        };
+        let dout = Matrix {
+            data: &self.dout[group.start * d_v..],
+            ld: d_v,
+        };
+        packed.scores(cx, &mut self.s, ld, q, m, chunk, columns);
+        packed.values(cx, &mut self.dp, ld, dout, m, chunk, columns);
+        for a in group.clone() {
+            let at = (a - group.start) * ld;
+            let (s, dp) = (&mut self.s[at..][..columns], &mut self.dp[at..][..columns]);
+            chunk.columns.mask(s, 0, 0..visible(a), token(a));
+            let factors = &mut self.factors[..if rules.drops() { used } else { 0 }];
+            if rules.drops() {
+                rules.factors(kernels, factors, token(a), &chunk.columns, 0);
+                kernels.multiply(&mut dp[..used], factors);
+            }
+            kernels.gradient_of_row(s, dp, self.lse[a], self.delta[a]);
+            if rules.drops() {
+                kernels.multiply(&mut s[..used], factors);
+            }
+        }
+        let p = Matrix { data: &self.s, ld };
+        let ds = Matrix { data: &self.dp, ld };
+        let rows = &mut dq[(run.q.at(group.start) - first[0]) * d..];
+        let keys = packed.keys(cx, chunk);
+        kernels.product(rows, run.q.step * d, ds, keys, [m, d, used], true);
+        let (slot, step) = (chunk.rows.first - first[1], chunk.rows.step);
+        let dv = &mut self.dv[slot * d_v..];
+        kernels.add_product_tn(dv, step * d_v, p, dout, [used, d_v, m]);
+        let dk = &mut self.dk[slot * d..];
+        kernels.add_product_tn(dk, step * d, ds, q, [used, d, m]);
+    }
+}
