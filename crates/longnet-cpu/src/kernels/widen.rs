@@ -1,7 +1,7 @@
 //! Elements of any storage type into vector registers.
 
 use super::vector::Vector;
-use crate::element::{Element, Storage};
+use crate::element::Element;
 use crate::real::Real;
 
 /// Rows of a tensor that are read side by side.
@@ -78,6 +78,7 @@ impl Widen for std::arch::aarch64::float64x2_t {}
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::*;
+    use crate::element::Storage;
     use std::arch::x86_64::*;
 
     // SAFETY of every block: the caller's, as `Vector` demands; the storage type says what `from`
