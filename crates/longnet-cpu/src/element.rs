@@ -10,6 +10,15 @@ mod sealed {
     pub trait Sealed {}
 }
 
+/// How elements lie in memory: as what they are widened to, or shorter.
+#[doc(hidden)]
+#[derive(Clone, Copy)]
+pub enum Storage {
+    Wide,
+    Bf16,
+    F16,
+}
+
 /// The type of tensor elements: `f32`, `f64`, [`half::f16`], [`half::bf16`]. Sealed.
 ///
 /// Half-precision elements are widened when they are read, and results are rounded once. Where the
@@ -18,6 +27,9 @@ mod sealed {
 pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
     /// What scores, sums and the log-sum-exp are kept in: `f32`, and `f64` for `f64`.
     type Acc: Real;
+
+    #[doc(hidden)]
+    const STORAGE: Storage;
 
     #[doc(hidden)]
     fn widen(self) -> Self::Acc;
@@ -58,11 +70,12 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
 }
 
 macro_rules! element {
-    ($t:ty, $acc:ty, $widen:expr, $round:expr, $as_wide:expr, $tiles:ident) => {
+    ($t:ty, $acc:ty, $storage:ident, $widen:expr, $round:expr, $as_wide:expr, $tiles:ident) => {
         impl sealed::Sealed for $t {}
 
         impl Element for $t {
             type Acc = $acc;
+            const STORAGE: Storage = Storage::$storage;
 
             #[inline(always)]
             fn widen(self) -> $acc {
@@ -142,11 +155,12 @@ macro_rules! narrow {
     };
 }
 
-element!(f32, f32, |x| x, |x| x, Some, split);
-element!(f64, f64, |x| x, |x| x, Some, wide);
+element!(f32, f32, Wide, |x| x, |x| x, Some, split);
+element!(f64, f64, Wide, |x| x, |x| x, Some, wide);
 element!(
     bf16,
     f32,
+    Bf16,
     |x: bf16| f32::from_bits((x.to_bits() as u32) << 16),
     bf16::from_f32,
     |_| None,
@@ -155,6 +169,7 @@ element!(
 element!(
     f16,
     f32,
+    F16,
     |x: f16| widen_f16(x.to_bits()),
     f16::from_f32,
     |_| None,

@@ -13,6 +13,7 @@ use longnet_pattern::{
 };
 use proptest::prelude::*;
 use reference::{Results, Tensor};
+use std::ops::Range;
 
 /// Elements that convert from and to f64.
 pub trait Number: Element<Acc: Into<f64> + Copy + std::fmt::Debug + PartialEq> {
@@ -98,6 +99,11 @@ pub struct Case {
 }
 
 pub fn cases(longest: usize) -> impl Strategy<Value = Case> {
+    cases_of(longest, 1..longest)
+}
+
+/// Cases with so many query rows; the key rows are up to `longest`.
+pub fn cases_of(longest: usize, queries: Range<usize>) -> impl Strategy<Value = Case> {
     let branches = prop::collection::vec((1..longest + 10, 1usize..9), 1..5);
     let heads = prop_oneof![
         Just((1usize, 1usize)),
@@ -108,7 +114,7 @@ pub fn cases(longest: usize) -> impl Strategy<Value = Case> {
         Just((6, 3)),
     ];
     let pattern = (heads, branches, any::<[bool; 4]>());
-    let span = (0..longest, 1..longest, 0..longest, 1..longest, 0..4usize);
+    let span = (0..longest, queries, 0..longest, 1..longest, 0..4usize);
     let sizes = (
         1usize..3,
         prop_oneof![4 => 1usize..40, 1 => Just(64), 1 => Just(100), 1 => Just(257)],
