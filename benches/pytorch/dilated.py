@@ -22,40 +22,31 @@ class Part:
         return x.contiguous() if self.contiguous else x
 
 
-class Gather:
-    """All heads of one branch, copied into one tensor."""
-
-    def __init__(self, w, r):
-        self.views = [(o, offset_view(w, r, o)) for o in range(r)]
-        self.w, self.r = w, r
-
-    def load(self, x):
-        h, n, d = x.shape
-        to = x.new_empty(h, n // self.w, self.w // self.r, d)
-        for o, view in self.views:
-            to[o :: self.r] = view(x)
-        return to
-
-
 def offset_view(w, r, o):
-    """The heads that have offset o: [heads / r, segments, w / r, width]."""
+    """The heads that have offset o: [segments, heads / r, w / r, width]."""
 
     def view(x):
         h, n, d = x.shape
-        return x.view(h, n // w, w // r, r, d)[o::r, :, :, o]
+        return x.view(h, n // w, w // r, r, d)[o::r, :, :, o].transpose(0, 1)
 
     return view
 
 
 def heads_view(w, r, first):
-    """r neighbouring heads, one of each offset: [r, segments, w / r, width]."""
+    """r neighbouring heads, one of each offset: [segments, r, w / r, width]."""
 
     def view(x):
         _, n, d = x.shape
         x = x[first : first + r].view(r, n // w, w // r, r, d)
-        return x.diagonal(dim1=0, dim2=3).permute(3, 0, 1, 2)
+        return x.diagonal(dim1=0, dim2=3).permute(0, 3, 1, 2)
 
     return view
+
+
+def whole(x):
+    """[segments, heads, w, width] as [heads, n, width]: a view of what the kernels return, whose memory is
+    [segments, w, heads, width], or [segments, heads, w, width] where there is one segment."""
+    return x.transpose(0, 1).flatten(1, 2)
 
 
 def parts(heads, w, r, plan):
@@ -71,7 +62,7 @@ PLANS = ["offsets", "offsets, copied", "heads"]
 class Dilated:
     """Causal attention over branches, in one plan."""
 
-    def __init__(self, n, heads, branches, plan, fold=False):
+    def __init__(self, n, heads, branches, plan):
         branches = [(min(w, n), r) for w, r in branches]
         for w, r in branches:
             if n % w or w % r or heads % r:
@@ -90,7 +81,7 @@ class Dilated:
                 l = l.unsqueeze(3)
                 results.append((part, o, l))
                 if lse is None:
-                    lse = l.reshape(*q.shape[:2], 1).clone()
+                    lse = whole(l).clone()
                 else:
                     row = part.view(lse)
                     row.copy_(torch.logaddexp(row, l))
@@ -98,7 +89,7 @@ class Dilated:
         for part, o, l in results:
             weight = (l - part.view(lse)).exp_().to(q.dtype)
             if out is None:
-                out = o.mul_(weight).reshape(q.shape)
+                out = whole(o.mul_(weight))
             else:
                 part.view(out).addcmul_(o, weight)
         return out, lse.squeeze(2)
@@ -114,7 +105,7 @@ class Dilated:
                 tensors = [part.load(x) for x in (dout, q, k, v, out)]
                 grads = flash_backward(*tensors, l, 0.0, True)
                 if total is None:
-                    total = [g.reshape(q.shape) for g in grads]
+                    total = [whole(g) for g in grads]
                 else:
                     for t, g in zip(total, grads):
                         part.view(t).add_(g)
