@@ -31,9 +31,9 @@ def seconds(work):
 
 
 def fastest(candidates):
-    """The name and value whose call takes least, of three rounds after one to warm up."""
+    """The name and value whose call takes least, of two rounds after one to warm up."""
     times = {name: [] for name in candidates}
-    for _ in range(4):
+    for _ in range(3):
         for name, work in candidates.items():
             times[name].append(seconds(work))
     return min(candidates, key=lambda name: min(times[name][1:]))

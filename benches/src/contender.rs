@@ -40,7 +40,13 @@ pub trait Contender {
         None
     }
 
-    /// Computes once and compares with the samples. The largest relative error, where it can be told.
+    /// Whether it is there for orientation only and slow: then it runs in as few rounds as are allowed,
+    /// so that the others can run in more.
+    fn is_slow(&self) -> bool {
+        false
+    }
+
+    /// Computes once, which also warms up, and compares with the samples. The largest relative error, where it can be told.
     ///
     /// # Errors
     ///

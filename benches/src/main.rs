@@ -69,11 +69,11 @@ fn run(args: &Args) -> Result<ExitCode, String> {
     };
     let outcome = cases::run(&mut bench);
     let cases = bench.cases;
-    println!("\n{}", report::bars_table(&cases));
-    if args.quick {
-        println!("--quick: these sizes show that everything works, not how fast it is");
-    }
     if !cases.is_empty() {
+        println!("\n{}", report::bars_table(&cases));
+        if args.quick {
+            println!("--quick: these sizes show that everything works, not how fast it is");
+        }
         for path in save(args, &machine, &torch, &cases)? {
             println!("{}", path.display());
         }

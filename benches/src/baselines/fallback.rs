@@ -81,6 +81,10 @@ impl Contender for Fallback {
         Some(self.problem.n)
     }
 
+    fn is_slow(&self) -> bool {
+        true
+    }
+
     fn check(&mut self, samples: &[Sample]) -> Result<Option<f64>, String> {
         let mut results = self.compute();
         let lse = numbers(BurnTensor::<3>::from_dispatch(results.remove(1)));

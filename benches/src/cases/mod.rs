@@ -8,7 +8,7 @@ mod tokens;
 use crate::args::Args;
 use crate::bars::Bar;
 use crate::baselines::Python;
-use crate::contender::Contender;
+use crate::contender::{Contender, Pass};
 use crate::oracle::Sample;
 use crate::report::{Case, Row, case_table};
 use crate::rounds::{Budget, time};
@@ -68,10 +68,12 @@ fn groups(quick: bool) -> Vec<Group> {
         true => [1024, 2048, 4096, 8192],
         false => [1 << 14, 1 << 16, 1 << 18, 1 << 20],
     };
-    groups.push((
-        "tokens f32".into(),
-        Box::new(move |bench| tokens::tokens(bench, &lengths, &branches(longest))),
-    ));
+    for pass in [Pass::Forward, Pass::Both] {
+        groups.push((
+            format!("tokens f32 {}", pass.name()),
+            Box::new(move |bench| tokens::tokens(bench, pass, &lengths, &branches(longest))),
+        ));
+    }
     groups
 }
 

@@ -14,47 +14,45 @@ use std::cell::RefCell;
 /// The most bytes that tensors may take.
 const MOST: f64 = 20.0 * (1u64 << 30) as f64;
 
-/// Forward, and forward with backward, at each of `lengths` that fits the memory.
+/// Each of `lengths` that fits the memory.
 pub fn tokens(
     bench: &mut Bench,
+    pass: Pass,
     lengths: &[usize],
     branches: &[(usize, usize)],
 ) -> Result<(), String> {
-    for (pass, tensors) in [(Pass::Forward, 5), (Pass::Both, 8)] {
-        let problems = lengths
-            .iter()
-            .map(|&n| Problem::dilated(HEADS, n, WIDTH, branches));
-        // Some memory is left to the system.
-        let free = available_memory().map_or(MOST, |free| (0.92 * free).min(MOST));
-        let bytes = |problem: &Problem| (4 * tensors * problem.len()) as f64;
-        let (fitting, too_long): (Vec<_>, Vec<_>) =
-            problems.partition(|problem| bytes(problem) < free);
-        for problem in too_long {
-            println!(
-                "\n{} of n {}: left out, {:.1} GiB of tensors do not fit the memory that is free",
-                pass.name(),
-                problem.n,
-                bytes(&problem) / f64::from(1 << 30)
-            );
-        }
-        let Some(largest) = fitting.last() else {
-            continue;
-        };
-        // The shorter sequences are the first elements of the same tensors.
-        let inputs = Inputs::<f32>::new(largest);
-        let results = RefCell::new(Results::new(largest, pass));
-        let amount = match pass {
-            Pass::Forward => Amount::RowsAndSegment,
-            Pass::Both => Amount::Gradients,
-        };
-        let contenders = fitting.iter().map(|problem| {
-            let ours = Ours::new(problem, pass, &inputs, &results);
-            let samples = samples(problem, &inputs, amount);
-            Box::new(ours.by_length(samples)) as Box<dyn Contender>
-        });
-        let contenders = contenders.collect();
-        let name = format!("time per token f32, {}", pass.name());
-        bench.case(name, &[], contenders, vec![Bar::per_token(1.15)])?;
+    // q, k, v, the gradient of out, out; dq, dk, dv.
+    let (tensors, amount) = match pass {
+        Pass::Forward => (5, Amount::RowsAndSegment),
+        Pass::Both => (8, Amount::Gradients),
+    };
+    let problems = lengths
+        .iter()
+        .map(|&n| Problem::dilated(HEADS, n, WIDTH, branches));
+    // Some memory is left to the system.
+    let free = available_memory().map_or(MOST, |free| (0.92 * free).min(MOST));
+    let bytes = |problem: &Problem| (4 * tensors * problem.len()) as f64;
+    let (fitting, too_long): (Vec<_>, Vec<_>) = problems.partition(|problem| bytes(problem) < free);
+    for problem in too_long {
+        println!(
+            "\n{} of n {}: left out, {:.1} GiB of tensors do not fit the memory that is free",
+            pass.name(),
+            problem.n,
+            bytes(&problem) / f64::from(1 << 30)
+        );
     }
-    Ok(())
+    let Some(largest) = fitting.last() else {
+        return Ok(());
+    };
+    // The shorter sequences are the first elements of the same tensors.
+    let inputs = Inputs::<f32>::new(largest);
+    let results = RefCell::new(Results::new(largest, pass));
+    let contenders = fitting.iter().map(|problem| {
+        let ours = Ours::new(problem, pass, &inputs, &results);
+        let samples = samples(problem, &inputs, amount);
+        Box::new(ours.by_length(samples)) as Box<dyn Contender>
+    });
+    let contenders = contenders.collect();
+    let name = format!("time per token f32, {}", pass.name());
+    bench.case(name, &[], contenders, vec![Bar::per_token(1.15)])
 }
