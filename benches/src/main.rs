@@ -69,8 +69,10 @@ fn run(args: &Args) -> Result<ExitCode, String> {
     };
     let outcome = cases::run(&mut bench);
     let cases = bench.cases;
-    if !cases.is_empty() {
+    if cases.iter().any(|case| !case.bars.is_empty()) {
         println!("\n{}", report::bars_table(&cases));
+    }
+    if !cases.is_empty() {
         if args.quick {
             println!("--quick: these sizes show that everything works, not how fast it is");
         }

@@ -5,6 +5,9 @@ use crate::inputs::numbers;
 use crate::oracle::Sample;
 use gemm::{Parallelism, gemm};
 
+/// How many products a run makes, the fastest of which counts: a peak, not what noise leaves of it.
+const PRODUCTS: usize = 5;
+
 /// `c = a b`, f32, row-major.
 pub struct Gemm {
     size: usize,
@@ -62,7 +65,7 @@ impl Contender for Gemm {
     }
 
     fn note(&self) -> String {
-        format!("a product of {0} x {0}", self.size)
+        format!("{0} x {0}, best of {PRODUCTS}", self.size)
     }
 
     fn flops(&self) -> Option<f64> {
@@ -87,6 +90,7 @@ impl Contender for Gemm {
     }
 
     fn run(&mut self) -> Result<f64, String> {
-        Ok(seconds(|| self.compute()))
+        let products = (0..PRODUCTS).map(|_| seconds(|| self.compute()));
+        Ok(products.fold(f64::INFINITY, f64::min))
     }
 }

@@ -63,3 +63,59 @@ impl Case {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::Machine;
+
+    fn case() -> Case {
+        let row = |who: &str, times| Row {
+            who: who.into(),
+            note: "a < b".into(),
+            flops: Some(2e9),
+            tokens: Some(10),
+            error: Some(1e-7),
+            times,
+        };
+        Case {
+            name: "case".into(),
+            rows: vec![
+                row("ours", Ok(Times::new(vec![1.0, 0.5, 4.0]))),
+                row("other", Ok(Times::new(vec![2.0]))),
+                row("wrong", Err("Out is wrong".into())),
+            ],
+            bars: vec![Bar::over("other", 1.5), Bar::over("wrong", 1.5)],
+        }
+    }
+
+    #[test]
+    fn tables_say_medians_repeats_ratios_and_why_something_was_not_timed() {
+        let table = case_table(&case());
+        let line = |start: &str| {
+            let mut lines = table.lines();
+            let line = lines.find(|line| line.starts_with(start)).unwrap();
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        let ours = "ours 1.000 s 500.0 ms..4.000 s 3 2.0 10 1e-7";
+        assert!(line("ours").starts_with(ours), "{table}");
+        assert!(line("other").contains("2.00x"), "{table}");
+        assert_eq!(line("wrong"), "wrong not timed: Out is wrong");
+        let bars = bars_table(&[case()]);
+        assert!(bars.contains("met by 33 %") && bars.contains("not measured"));
+    }
+
+    #[test]
+    fn files_hold_every_row_and_the_machine() {
+        let (machine, cases) = (Machine::here(), [case()]);
+        let json = json(&machine, "2.0", 2, &cases);
+        assert_eq!(json["machine"]["torch"], "2.0");
+        let rows = &json["cases"][0]["rows"];
+        assert_eq!(rows[0]["median_seconds"], 1.0);
+        assert_eq!(rows[2]["not_timed"], "Out is wrong");
+        assert_eq!(json["cases"][0]["bars"][0]["value"], 2.0);
+        let svg = svg(&machine, "2.0 & <more>", 2, &cases);
+        assert!(svg.contains("2.0 &amp; &lt;more>") && svg.ends_with("</svg>\n"));
+        assert_eq!(svg.matches(r#"class="ours""#).count(), 1);
+    }
+}
