@@ -6,7 +6,7 @@ use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 use burn_longnet::backend::fallback;
 use burn_longnet::functional::{AttentionOptions, Documents, sparse_attention_with_lse};
 use burn_longnet::ops::{AttentionSpec, Labels};
-use longnet_pattern::{Dropout, HIDDEN, MixGradient};
+use longnet_pattern::{Dropout, HIDDEN, MixGradient, Precision};
 
 /// How a tensor lies in memory. The op must give the same for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +77,7 @@ pub fn options(problem: &Problem, device: &Device) -> AttentionOptions {
     AttentionOptions {
         scale: problem.scale,
         gradient: gradient(problem),
+        precision: Precision::Highest,
         dropout: dropout(problem),
         mask_pad: problem.hidden.as_ref().map(|hidden| {
             let data = TensorData::new(hidden.clone(), [problem.batch, n_k]);
@@ -190,6 +191,7 @@ pub fn through_fallback(
         schedule: (problem.pattern.pattern().schedule(problem.span)).expect("a valid span"),
         scale: problem.scale.unwrap_or(1.0 / (problem.d as f64).sqrt()),
         gradient: gradient(problem),
+        precision: Precision::Highest,
         dropout: dropout(problem),
     };
     let labels = labels(problem, device);

@@ -31,6 +31,7 @@ impl Fallback {
                 schedule: problem.schedule(Span::full(problem.n)),
                 scale: 1.0 / (problem.d as f64).sqrt(),
                 gradient: MixGradient::Exact,
+                precision: longnet_pattern::Precision::Highest,
                 dropout: None,
             },
             tensors: tensors(problem, inputs, &device).map(BurnTensor::into_dispatch),
