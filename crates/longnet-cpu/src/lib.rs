@@ -32,6 +32,7 @@
 //! | `rules` | what masks or drops single pairs: labels, dropout |
 //! | `work` | items over threads |
 //! | `forward`, `backward` | the passes |
+//! | [`rowwise`] | what else a transformer does, row by row |
 
 mod backward;
 mod block;
@@ -40,14 +41,17 @@ mod context;
 mod element;
 mod forward;
 mod kernels;
+mod memory;
 mod pack;
 mod problem;
 mod real;
+pub mod rowwise;
 mod rules;
 mod view;
 mod work;
 
 pub use element::Element;
+pub use memory::keep_freed_memory;
 pub use problem::{Labels, Problem};
 pub use view::View;
 
