@@ -32,6 +32,7 @@
 //! | `rules` | what masks or drops single pairs: labels, dropout |
 //! | `work` | items over threads |
 //! | `forward`, `backward` | the passes |
+//! | [`matrix`] | products of matrices |
 //! | [`rowwise`] | what else a transformer does, row by row |
 
 mod backward;
@@ -41,6 +42,7 @@ mod context;
 mod element;
 mod forward;
 mod kernels;
+pub mod matrix;
 mod memory;
 mod pack;
 mod problem;

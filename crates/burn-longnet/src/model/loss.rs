@@ -6,6 +6,7 @@ mod tests;
 use crate::precision::wide;
 #[cfg(feature = "flex")]
 use crate::rowwise::host;
+use crate::rowwise::matmul;
 use crate::vjp::Inputs;
 use burn::backend::DispatchTensor;
 use burn::tensor::{Bool, DType, FloatDType, IndexingUpdateOp, Int, Tensor, assert_shape};
@@ -122,7 +123,7 @@ impl Head {
 
     /// In the dtype of softmax.
     fn logits(&self, rows: &Range<usize>) -> Tensor<2> {
-        let mut logits = self.hidden(rows).matmul(self.weight.clone());
+        let mut logits = matmul(self.hidden(rows), self.weight.clone());
         if let Some(bias) = &self.bias {
             logits = logits + bias.clone().unsqueeze();
         }
@@ -223,11 +224,11 @@ impl Head {
             let inputs = self.hidden(&rows).transpose();
             let product = match self.hidden.dtype() {
                 // A sum over many rows may leave f16, or be so large that f16 adds nothing to it.
-                DType::F16 => inputs.cast(self.wide()).matmul(dlogits),
-                _ => inputs.matmul(narrow.clone()),
+                DType::F16 => matmul(inputs.cast(self.wide()), dlogits),
+                _ => matmul(inputs, narrow.clone()),
             };
             weight = weight + product.cast(self.wide());
-            hidden.push(narrow.matmul(self.weight.clone().transpose()));
+            hidden.push(matmul(narrow, self.weight.clone().transpose()));
         }
         let gradients = HeadGradients {
             hidden: if hidden.is_empty() {

@@ -6,6 +6,7 @@ use burn::backend::{
 use burn::tensor::{Bytes, DType, Shape, Tensor};
 use burn_flex::{FlexTensor, Layout};
 use longnet_cpu::View;
+use longnet_cpu::matrix::{Matrix, product};
 
 /// Whether `t`, or what autodiff keeps of it, is an f32 tensor on Flex.
 pub(crate) fn holds<const D: usize>(t: &Tensor<D>) -> bool {
@@ -79,6 +80,23 @@ pub(crate) fn with_view<T>(t: Tensor<4>, f: impl FnOnce(View<'_, f32>) -> T) -> 
         shape: t.shape().dims(),
         strides: layout.strides().try_into().expect("rank 4"),
     })
+}
+
+fn matrix(t: &FlexTensor) -> Matrix<'_> {
+    let layout = t.layout();
+    Matrix {
+        data: t.storage(),
+        offset: layout.start_offset(),
+        shape: t.shape().dims(),
+        strides: layout.strides().try_into().expect("rank 2"),
+    }
+}
+
+/// `a · b`, both where they lie. Burn's own would clear the result and then copy it.
+pub(crate) fn matmul(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+    let shape = [a.dims()[0], b.dims()[1]];
+    let (a, b) = (lower(a), lower(b));
+    tensor(product(matrix(&a), matrix(&b)), shape)
 }
 
 /// A tensor of these elements.

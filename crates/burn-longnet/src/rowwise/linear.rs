@@ -9,6 +9,15 @@ pub(crate) fn project<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D>
     linear(x, layer.weight.val(), bias)
 }
 
+/// `a · b`, both without autodiff.
+pub(crate) fn matmul(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if a.dims()[1] == b.dims()[0] && super::host::holds(&a) && super::host::holds(&b) {
+        return super::host::matmul(a, b);
+    }
+    a.matmul(b)
+}
+
 /// `x · weight + bias`.
 ///
 /// # Shapes
@@ -64,7 +73,7 @@ mod fused {
         let needed = [x.is_tracked(), weight.is_tracked()];
 
         let (x, weight) = (x.inner().reshape([rows, d_in]), weight.inner());
-        let product = x.clone().matmul(weight.clone());
+        let product = host::matmul(x.clone(), weight.clone());
         let has_bias = bias.is_some();
         let y = match bias {
             Some(bias) => {
@@ -76,10 +85,10 @@ mod fused {
         inputs.finish(y.reshape(shape_out), move |dy| {
             let dy = dy.reshape([rows, d_out]);
             let dx = || {
-                let dx = dy.clone().matmul(weight.transpose());
+                let dx = host::matmul(dy.clone(), weight.transpose());
                 dx.reshape(shape).into_dispatch()
             };
-            let dweight = || x.transpose().matmul(dy.clone()).into_dispatch();
+            let dweight = || host::matmul(x.transpose(), dy.clone()).into_dispatch();
             let mut all = vec![needed[0].then(dx), needed[1].then(dweight)];
             if has_bias {
                 let dbias = rowwise::sum_rows(host::Read::new(dy).slice(), d_out);

@@ -11,4 +11,4 @@ mod linear;
 mod tests;
 
 pub(crate) use gelu::gelu_of_sum;
-pub(crate) use linear::{linear, project};
+pub(crate) use linear::{linear, matmul, project};
