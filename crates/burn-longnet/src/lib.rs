@@ -26,10 +26,12 @@ pub mod interop;
 pub mod model;
 pub mod norm;
 pub mod ops;
+pub mod optim;
 pub mod position;
 mod precision;
 pub mod prelude;
 mod recompute;
+mod rowwise;
 #[cfg(test)]
 mod testing;
 mod vjp;

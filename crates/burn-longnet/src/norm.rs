@@ -1,6 +1,8 @@
 //! Layer normalisation: arXiv 1607.06450.
 
 use crate::precision::wide;
+#[cfg(feature = "flex")]
+use crate::rowwise::host;
 use crate::vjp::Inputs;
 use burn::backend::DispatchTensor;
 use burn::config::Config;
@@ -8,6 +10,8 @@ use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::module::layer_norm;
 use burn::tensor::{Device, FloatDType, Tensor, assert_shape};
+#[cfg(feature = "flex")]
+use longnet_cpu::rowwise;
 
 /// Configuration of [`LayerNorm`].
 #[derive(Config, Debug)]
@@ -89,7 +93,27 @@ impl<const D: usize> Step<D> {
         self.x.dtype().into()
     }
 
+    /// Whether one pass of [`longnet_cpu`] does it.
+    #[cfg(feature = "flex")]
+    fn is_fused(&self) -> bool {
+        host::holds(&self.x) && host::holds(&self.gamma)
+    }
+
+    #[cfg(feature = "flex")]
+    fn slices(&self) -> (host::Read, host::Read) {
+        let read = (self.x.clone(), self.gamma.clone());
+        (host::Read::new(read.0), host::Read::new(read.1))
+    }
+
     fn forward(&self, beta: Option<Tensor<1>>) -> Tensor<D> {
+        #[cfg(feature = "flex")]
+        if self.is_fused() && beta.as_ref().is_none_or(host::holds) {
+            let beta = beta.map(host::Read::new);
+            let beta = beta.as_ref().map_or(&[][..], |beta| beta.slice());
+            let (x, gamma) = self.slices();
+            let y = rowwise::layer_norm(x.slice(), gamma.slice(), beta, self.epsilon as f32);
+            return host::tensor(y, self.x.dims());
+        }
         let wide = wide(self.x.dtype());
         let (x, gamma) = (self.x.clone().cast(wide), self.gamma.clone().cast(wide));
         let beta = beta.map(|beta| beta.cast(wide));
@@ -98,6 +122,23 @@ impl<const D: usize> Step<D> {
 
     /// With `n = (x - mean) / std` and `g = gamma dy`: `dx = (g - mean(g) - n mean(g n)) / std`.
     fn backward(self, dy: Tensor<D>) -> Vec<Option<DispatchTensor>> {
+        #[cfg(feature = "flex")]
+        if self.is_fused() && host::holds(&dy) {
+            let (x, gamma) = self.slices();
+            let (dx, (dgamma, dbeta)) = host::changed(dy, |dy| {
+                rowwise::layer_norm_backward(dy, x.slice(), gamma.slice(), self.epsilon as f32)
+            });
+            let vector = |v: Vec<f32>, dtype| host::tensor(v, self.gamma.dims()).cast(dtype);
+            let mut all = vec![
+                Some(dx.into_dispatch()),
+                Some(vector(dgamma, FloatDType::F32).into_dispatch()),
+            ];
+            all.extend(
+                self.beta
+                    .map(|dtype| Some(vector(dbeta, dtype).into_dispatch())),
+            );
+            return all;
+        }
         let (wide, narrow, last) = (wide(self.x.dtype()), self.dtype(), D - 1);
         let shape = self.x.dims();
         let width = shape[last];

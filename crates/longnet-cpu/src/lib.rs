@@ -50,6 +50,8 @@
 //! | `work` | items over threads |
 //! | `forward`, `backward` | the passes |
 //! | `decode` | the forward pass of few rows, which reads keys and values where they lie |
+//! | [`matrix`] | products of matrices |
+//! | [`rowwise`] | what else a transformer does, row by row |
 
 mod backward;
 mod buffer;
@@ -58,10 +60,13 @@ mod decode;
 mod element;
 mod forward;
 mod kernels;
+pub mod matrix;
+mod memory;
 mod pack;
 mod panels;
 mod problem;
 mod real;
+pub mod rowwise;
 mod rules;
 mod tiles;
 mod view;
@@ -69,6 +74,7 @@ mod work;
 
 pub use element::Element;
 pub use kernels::UnknownLevel;
+pub use memory::keep_freed_memory;
 pub use problem::{Labels, Problem};
 pub use view::View;
 

@@ -27,6 +27,12 @@ pub enum BackendError {
     },
 }
 
+/// For a program to call at its start: what the CPU backend frees it will soon need again.
+pub fn prepare_process() {
+    #[cfg(feature = "flex")]
+    burn_longnet::backend::keep_freed_memory();
+}
+
 /// The default device of the backend `name`.
 ///
 /// # Errors

@@ -2,21 +2,21 @@
 
 use crate::config::sections::Train;
 use burn::module::{Module, ModuleVisitor, Param, ParamGroup, ParamId};
-use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::Tensor;
+use burn_longnet::optim::AdamW;
 
 /// AdamW for `model`: matrices decay; norms, biases and embeddings do not.
 pub fn optimizer<M: Module>(train: &Train, model: &M) -> ModuleOptimizer {
-    let adamw = AdamWConfig::new()
-        .with_beta_1(train.beta1 as f32)
-        .with_beta_2(train.beta2 as f32)
-        .with_epsilon(train.eps as f32);
-    let decaying = adamw.clone().with_weight_decay(train.weight_decay as f32);
+    let adamw = |decay: f64| {
+        let [beta1, beta2, eps] = [train.beta1, train.beta2, train.eps].map(|x| x as f32);
+        AdamW::new(beta1, beta2, eps, decay as f32)
+    };
     let mut plain = Plain::default();
     model.visit(&mut plain);
-    decaying.init().with_group(
+    ModuleOptimizer::from(adamw(train.weight_decay)).with_group(
         ParamGroup::from_ids(plain.ids),
-        adamw.with_weight_decay(0.0).build(),
+        adamw(0.0),
         None,
     )
 }

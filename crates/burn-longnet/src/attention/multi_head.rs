@@ -7,9 +7,10 @@ use crate::functional::Documents;
 use crate::norm::LayerNorm;
 use crate::pattern::{Pattern, Span};
 use crate::position::{AttentionPosition, PositionTables};
+use crate::rowwise::{linear, project};
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
 use burn::nn::Linear;
-use burn::tensor::{Bool, Tensor, assert_shape, module::linear};
+use burn::tensor::{Bool, Tensor, assert_shape};
 
 /// Multi-head attention over the pairs of a dilated pattern:
 /// [LongNet](https://arxiv.org/abs/2307.02486).
@@ -242,7 +243,7 @@ impl MultiHeadDilatedAttention {
             context = norm.forward(context);
         }
         MhaOutput {
-            context: self.output.forward(context),
+            context: project(&self.output, context),
         }
     }
 
@@ -267,7 +268,7 @@ impl MultiHeadDilatedAttention {
         let part = |i: usize| ends[i] - widths[i]..ends[i];
         match (&self.qkv, &self.query, &self.key, &self.value) {
             (Some(fused), ..) if is_self => {
-                let all = fused.forward(query);
+                let all = project(fused, query);
                 [0, 1, 2].map(|i| all.clone().slice_dim(2, part(i)))
             }
             (Some(fused), ..) => {
@@ -279,7 +280,7 @@ impl MultiHeadDilatedAttention {
                 [(0, query), (1, key), (2, value)].map(project)
             }
             (None, Some(q), Some(k), Some(v)) => {
-                [q.forward(query), k.forward(key), v.forward(value)]
+                [project(q, query), project(k, key), project(v, value)]
             }
             _ => unreachable!("a projection is fused or separate"),
         }

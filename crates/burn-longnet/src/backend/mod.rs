@@ -14,3 +14,7 @@ pub mod fallback;
 mod flex;
 #[cfg(feature = "remote")]
 mod remote;
+
+/// See [`longnet_cpu::keep_freed_memory`].
+#[cfg(feature = "flex")]
+pub use longnet_cpu::keep_freed_memory;

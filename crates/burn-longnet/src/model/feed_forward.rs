@@ -1,14 +1,15 @@
 //! The position-wise part of a layer.
 
-use super::init::{linear, norm};
+use super::init::{self, norm};
 use crate::attention::scaled;
 use crate::dropout::dropout;
 use crate::error::{ConfigError, check_dropout, check_epsilon, check_finite, check_size};
 use crate::norm::LayerNorm;
+use crate::rowwise::{gelu_of_sum, linear, project};
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Initializer, Linear};
-use burn::tensor::activation::{gelu, relu, silu};
+use burn::tensor::activation::{relu, silu};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -98,7 +99,7 @@ impl FeedForwardConfig {
     pub fn init(&self, device: &Device) -> FeedForward {
         self.validate().unwrap_or_else(|error| panic!("{error}"));
         let initializer = scaled(&self.initializer, self.gain);
-        let project = |from, to| linear(from, to, self.bias, &initializer, device);
+        let project = |from, to| init::linear(from, to, self.bias, &initializer, device);
         FeedForward {
             inner: project(self.d_model, self.d_ff),
             gate: (self.activation == Activation::SwiGlu).then(|| project(self.d_model, self.d_ff)),
@@ -119,12 +120,16 @@ impl FeedForward {
     ///
     /// - x, output: `[batch, n, d_model]`
     pub fn forward(&self, x: Tensor<3>, seed: Option<u64>) -> Tensor<3> {
-        let inner = self.inner.forward(x.clone());
         let inner = match (self.activation, &self.gate) {
-            (Activation::Gelu, _) => gelu(inner),
-            (Activation::Relu, _) => relu(inner),
-            (Activation::Swish, _) => silu(inner),
-            (Activation::SwiGlu, Some(gate)) => silu(gate.forward(x)) * inner,
+            (Activation::Gelu, _) => {
+                let bias = self.inner.bias.as_ref().map(|bias| bias.val());
+                gelu_of_sum(linear(x, self.inner.weight.val(), None), bias)
+            }
+            (Activation::Relu, _) => relu(project(&self.inner, x)),
+            (Activation::Swish, _) => silu(project(&self.inner, x)),
+            (Activation::SwiGlu, Some(gate)) => {
+                silu(project(gate, x.clone())) * project(&self.inner, x)
+            }
             (Activation::SwiGlu, None) => unreachable!("SwiGLU has a gate"),
         };
         let inner = dropout(inner, self.dropout, seed);
@@ -132,6 +137,6 @@ impl FeedForward {
             Some(norm) => norm.forward(inner),
             None => inner,
         };
-        self.outer.forward(inner)
+        project(&self.outer, inner)
     }
 }

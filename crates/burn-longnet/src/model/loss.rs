@@ -4,9 +4,14 @@
 mod tests;
 
 use crate::precision::wide;
+#[cfg(feature = "flex")]
+use crate::rowwise::host;
+use crate::rowwise::matmul;
 use crate::vjp::Inputs;
 use burn::backend::DispatchTensor;
 use burn::tensor::{Bool, DType, FloatDType, IndexingUpdateOp, Int, Tensor, assert_shape};
+#[cfg(feature = "flex")]
+use longnet_cpu::rowwise::cross_entropy;
 use std::ops::Range;
 
 /// How [`chunked_cross_entropy`] computes.
@@ -116,14 +121,64 @@ impl Head {
         }
     }
 
-    /// Negative log-likelihoods `[rows, 1]`, and the softmax `[rows, vocabulary]` as
-    /// its numerator and denominator.
-    fn likelihood(&self, rows: &Range<usize>) -> (Tensor<2>, Tensor<2>, Tensor<2>) {
-        let mut logits = self.hidden(rows).matmul(self.weight.clone());
+    /// In the dtype of softmax.
+    fn logits(&self, rows: &Range<usize>) -> Tensor<2> {
+        let mut logits = matmul(self.hidden(rows), self.weight.clone());
         if let Some(bias) = &self.bias {
             logits = logits + bias.clone().unsqueeze();
         }
-        let logits = logits.cast(self.wide());
+        logits.cast(self.wide())
+    }
+
+    /// Negative log-likelihoods `[rows, 1]`.
+    fn likelihood(&self, rows: &Range<usize>) -> Tensor<2> {
+        let logits = self.logits(rows);
+        #[cfg(feature = "flex")]
+        if host::holds(&logits) {
+            return self.fused(rows, logits).0;
+        }
+        self.softmax(rows, logits).0
+    }
+
+    /// Negative log-likelihoods `[rows, 1]`, and their gradients with respect to the logits.
+    fn gradient(&self, rows: &Range<usize>) -> (Tensor<2>, Tensor<2>) {
+        let logits = self.logits(rows);
+        #[cfg(feature = "flex")]
+        if host::holds(&logits) {
+            return self.fused(rows, logits);
+        }
+        let (nll, exp, denominator) = self.softmax(rows, logits);
+        let one = match self.kept(rows) {
+            Some(kept) => kept,
+            None => denominator.ones_like(),
+        };
+        let softmax = exp * (one.clone() / denominator);
+        let gradient = softmax.scatter(1, self.targets(rows), -one, IndexingUpdateOp::Add);
+        (nll, gradient)
+    }
+
+    /// As [`gradient`](Self::gradient), in one pass.
+    #[cfg(feature = "flex")]
+    fn fused(&self, rows: &Range<usize>, logits: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+        let target = |target: i64| {
+            let target = usize::try_from(target).ok();
+            Some(target.expect("targets are tokens or the ignored index"))
+        };
+        let targets = self.targets(rows).into_data();
+        let mut targets: Vec<_> = targets.iter::<i64>().map(target).collect();
+        if let Some(kept) = &self.kept {
+            let kept = kept.clone().slice_dim(0, rows.clone()).into_data();
+            for (target, kept) in targets.iter_mut().zip(kept.iter::<bool>()) {
+                *target = target.filter(|_| kept);
+            }
+        }
+        let (gradient, nll) = host::changed(logits, |logits| cross_entropy(logits, &targets));
+        (host::tensor(nll, [rows.len(), 1]), gradient)
+    }
+
+    /// Negative log-likelihoods `[rows, 1]`, and the softmax `[rows, vocabulary]` as
+    /// its numerator and denominator.
+    fn softmax(&self, rows: &Range<usize>, logits: Tensor<2>) -> (Tensor<2>, Tensor<2>, Tensor<2>) {
         let picked = logits.clone().gather(1, self.targets(rows));
         let largest = logits.clone().max_dim(1);
         let exp = (logits - largest.clone()).exp();
@@ -140,7 +195,7 @@ impl Head {
         let device = self.hidden.device();
         let zero = Tensor::<2>::zeros([1, 1], (&device, self.wide()));
         let sum = self.chunks().fold(zero, |sum, rows| {
-            sum + self.likelihood(&rows).0.sum().unsqueeze()
+            sum + self.likelihood(&rows).sum().unsqueeze()
         });
         (sum * self.mean_factor()).reshape([1])
     }
@@ -158,16 +213,10 @@ impl Head {
             .as_ref()
             .map(|bias| Tensor::<1>::zeros(bias.shape(), (&device, self.wide())));
         for rows in self.chunks() {
-            let (nll, exp, denominator) = self.likelihood(&rows);
-            sum = sum + nll.sum().unsqueeze();
             // Gradients of the sum, which are at most 1: of the mean of many rows f16 would keep
             // nothing.
-            let one = match self.kept(&rows) {
-                Some(kept) => kept,
-                None => denominator.ones_like(),
-            };
-            let dlogits = exp * (one.clone() / denominator);
-            let dlogits = dlogits.scatter(1, self.targets(&rows), -one, IndexingUpdateOp::Add);
+            let (nll, dlogits) = self.gradient(&rows);
+            sum = sum + nll.sum().unsqueeze();
             if let Some(bias) = &mut bias {
                 *bias = bias.clone() + dlogits.clone().sum_dim(0).squeeze_dim(0);
             }
@@ -175,11 +224,11 @@ impl Head {
             let inputs = self.hidden(&rows).transpose();
             let product = match self.hidden.dtype() {
                 // A sum over many rows may leave f16, or be so large that f16 adds nothing to it.
-                DType::F16 => inputs.cast(self.wide()).matmul(dlogits),
-                _ => inputs.matmul(narrow.clone()),
+                DType::F16 => matmul(inputs.cast(self.wide()), dlogits),
+                _ => matmul(inputs, narrow.clone()),
             };
             weight = weight + product.cast(self.wide());
-            hidden.push(narrow.matmul(self.weight.clone().transpose()));
+            hidden.push(matmul(narrow, self.weight.clone().transpose()));
         }
         let gradients = HeadGradients {
             hidden: if hidden.is_empty() {
@@ -275,6 +324,6 @@ pub fn chunked_nll(
     if rows == 0 {
         return Tensor::zeros([0], (&head.hidden.device(), head.wide()));
     }
-    let chunks = head.chunks().map(|rows| head.likelihood(&rows).0);
+    let chunks = head.chunks().map(|rows| head.likelihood(&rows));
     Tensor::cat(chunks.collect(), 0).reshape([rows])
 }

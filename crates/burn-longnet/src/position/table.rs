@@ -1,6 +1,10 @@
 //! Complex factors of channel pairs, one row per position.
 
+#[cfg(feature = "flex")]
+use crate::{rowwise::host, vjp::Inputs};
 use burn::tensor::{DType, Device, Element, Tensor, TensorData, assert_shape};
+#[cfg(feature = "flex")]
+use longnet_cpu::rowwise::rotate;
 use std::ops::Range;
 
 /// Complex factors that channel pairs `(2i, 2i + 1)` are multiplied with, for a range of positions.
@@ -89,12 +93,33 @@ impl RotationTable {
         let [positions, width] = self.real.dims();
         assert_shape!(x, [_, _, positions, width]);
         let [batch, heads, _, _] = x.dims();
+        #[cfg(feature = "flex")]
+        if host::holds(&x) && host::holds(&self.real) {
+            let mut inputs = Inputs::new(&x.device());
+            inputs.push(x.clone());
+            let y = self.rotated(x.inner(), false);
+            let table = self.clone();
+            return inputs.finish(y, move |dy| {
+                vec![Some(table.rotated(dy, true).into_dispatch())]
+            });
+        }
         let swapped = x
             .clone()
             .reshape([batch, heads, positions, width / 2, 2])
             .flip([4])
             .reshape([batch, heads, positions, width]);
         x * self.real.clone().unsqueeze() + swapped * self.imaginary.clone().unsqueeze()
+    }
+
+    /// `x`, without autodiff, times the factors or their conjugates, in one pass. The heads of a
+    /// position lie side by side in the result, as projections read and write them.
+    #[cfg(feature = "flex")]
+    fn rotated(&self, x: Tensor<4>, conjugate: bool) -> Tensor<4> {
+        let [batch, heads, positions, width] = x.dims();
+        let (real, imaginary) = (self.real.clone(), self.imaginary.clone());
+        let (real, imaginary) = (host::Read::new(real), host::Read::new(imaginary));
+        let y = host::with_view(x, |x| rotate(x, real.slice(), imaginary.slice(), conjugate));
+        host::tensor(y, [batch, positions, heads, width]).swap_dims(1, 2)
     }
 }
 
