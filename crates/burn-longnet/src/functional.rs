@@ -3,7 +3,7 @@
 use crate::ops::{AttentionSpec, Labels, SparseAttentionOps};
 use burn::backend::Dispatch;
 use burn::tensor::{Bool, DType, Int, IntDType, Tensor};
-use longnet_pattern::{Dropout, HIDDEN, MixGradient, Pattern, Span, Tail};
+use longnet_pattern::{Dropout, HIDDEN, MixGradient, Pattern, Precision, Span, Tail};
 
 /// What an attention call may be told beside its pattern. The default is plain attention.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +12,8 @@ pub struct AttentionOptions {
     pub scale: Option<f64>,
     /// How the weights that mix branches are treated in the backward pass. Default: exact.
     pub gradient: MixGradient,
+    /// How exact the products of f32 tensors must be. Default: the highest precision.
+    pub precision: Precision,
     /// Attention dropout. Default: none.
     pub dropout: Option<Dropout>,
     /// `[batch, n_k]`: true hides a key, as Burn's padding masks do. Default: none.
@@ -111,6 +113,7 @@ pub fn sparse_attention_with_lse(
         schedule,
         scale: options.scale.unwrap_or(1.0 / (d as f64).sqrt()),
         gradient: options.gradient,
+        precision: options.precision,
         dropout: options.dropout.filter(|dropout| dropout.p > 0.0),
     };
     let (out, lse) = <Dispatch as SparseAttentionOps>::sparse_attention_forward(

@@ -2,7 +2,7 @@
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, ExtensionType, backend_extension};
-use longnet_pattern::{Dropout, MixGradient, Schedule};
+use longnet_pattern::{Dropout, MixGradient, Precision, Schedule};
 
 /// Everything about an attention call that is not a tensor.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +13,8 @@ pub struct AttentionSpec {
     pub scale: f64,
     /// How the weights that mix branches are treated in the backward pass.
     pub gradient: MixGradient,
+    /// How exact products of f32 must be; a backend may be more exact.
+    pub precision: Precision,
     /// Attention dropout.
     pub dropout: Option<Dropout>,
 }

@@ -7,6 +7,6 @@ pub use crate::attention::{
 pub use crate::functional::{AttentionOptions, Documents, sparse_attention};
 pub use crate::model::{LmInput, LongNetLM, LongNetLMConfig, Sampling};
 pub use crate::pattern::{
-    Branch, DilatedPattern, HeadAssignment, HeadOffset, MixGradient, Pattern, Span,
+    Branch, DilatedPattern, HeadAssignment, HeadOffset, MixGradient, Pattern, Precision, Span,
 };
 pub use crate::position::AttentionPosition;

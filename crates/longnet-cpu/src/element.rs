@@ -1,12 +1,22 @@
 //! The storage types.
 
 use crate::real::Real;
-use crate::tiles::{Narrow, Wide};
+use crate::tiles::{Narrow, Split, Wide};
 use crate::{Problem, View, backward, forward};
 use half::{bf16, f16};
+use longnet_pattern::Precision;
 
 mod sealed {
     pub trait Sealed {}
+}
+
+/// How elements lie in memory: as what they are widened to, or shorter.
+#[doc(hidden)]
+#[derive(Clone, Copy)]
+pub enum Storage {
+    Wide,
+    Bf16,
+    F16,
 }
 
 /// The type of tensor elements: `f32`, `f64`, [`half::f16`], [`half::bf16`]. Sealed.
@@ -19,10 +29,17 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
     type Acc: Real;
 
     #[doc(hidden)]
+    const STORAGE: Storage;
+
+    #[doc(hidden)]
     fn widen(self) -> Self::Acc;
 
     #[doc(hidden)]
     fn round(x: Self::Acc) -> Self;
+
+    /// The same slice, where widening changes nothing.
+    #[doc(hidden)]
+    fn as_wide(x: &[Self]) -> Option<&[Self::Acc]>;
 
     // Not generic, so that the kernels are compiled in this crate, optimised, even where the caller
     // is built for debugging.
@@ -53,11 +70,12 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
 }
 
 macro_rules! element {
-    ($t:ty, $acc:ty, $widen:expr, $round:expr, $tiles:ident) => {
+    ($t:ty, $acc:ty, $storage:ident, $widen:expr, $round:expr, $as_wide:expr, $tiles:ident) => {
         impl sealed::Sealed for $t {}
 
         impl Element for $t {
             type Acc = $acc;
+            const STORAGE: Storage = Storage::$storage;
 
             #[inline(always)]
             fn widen(self) -> $acc {
@@ -67,6 +85,11 @@ macro_rules! element {
             #[inline(always)]
             fn round(x: $acc) -> Self {
                 $round(x)
+            }
+
+            #[inline(always)]
+            fn as_wide(x: &[Self]) -> Option<&[$acc]> {
+                $as_wide(x)
             }
 
             #[inline(never)]
@@ -111,6 +134,16 @@ macro_rules! wide {
     }};
 }
 
+/// Products in pairs of bfloat16, where the problem allows it and the processor has them.
+macro_rules! split {
+    ($problem:ident, $tiles:ident => $run:expr) => {
+        match Narrow::available().map(Split) {
+            Some($tiles) if $problem.precision == Precision::High && $problem.scale > 0.0 => $run,
+            _ => wide!($problem, $tiles => $run),
+        }
+    };
+}
+
 /// Products in bfloat16 where the processor has them. The scale is then a factor of the scores, which
 /// are compared before it is applied: it must be positive.
 macro_rules! narrow {
@@ -122,20 +155,24 @@ macro_rules! narrow {
     };
 }
 
-element!(f32, f32, |x| x, |x| x, wide);
-element!(f64, f64, |x| x, |x| x, wide);
+element!(f32, f32, Wide, |x| x, |x| x, Some, split);
+element!(f64, f64, Wide, |x| x, |x| x, Some, wide);
 element!(
     bf16,
     f32,
+    Bf16,
     |x: bf16| f32::from_bits((x.to_bits() as u32) << 16),
     bf16::from_f32,
+    |_| None,
     narrow
 );
 element!(
     f16,
     f32,
+    F16,
     |x: f16| widen_f16(x.to_bits()),
     f16::from_f32,
+    |_| None,
     wide
 );
 

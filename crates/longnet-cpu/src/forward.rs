@@ -2,6 +2,7 @@
 
 use crate::buffer::Buffer;
 use crate::context::{Context, check_len};
+use crate::decode;
 use crate::element::Element;
 use crate::kernels::{PANEL, STEP};
 use crate::pack::{consecutive, scatter};
@@ -54,6 +55,9 @@ pub fn forward<E: Element, T: Tiles<E>>(
     let (planes, n_q) = (cx.batch * cx.heads, cx.span.n_q);
     check_len("out", out.len(), planes * n_q * cx.d_v);
     check_len("lse", lse.len(), planes * n_q);
+    if decode::suits(&cx) {
+        return decode::forward(&cx, out, lse);
+    }
     let most = cx.rows_that_fit(cx.d_pad + cx.d_v_pad);
     let block = work::rows_per_item(n_q, planes, most);
     let mut items = Vec::new();

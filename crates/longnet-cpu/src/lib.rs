@@ -49,10 +49,12 @@
 //! | `rules` | what masks or drops single pairs: labels, dropout |
 //! | `work` | items over threads |
 //! | `forward`, `backward` | the passes |
+//! | `decode` | the forward pass of few rows, which reads keys and values where they lie |
 
 mod backward;
 mod buffer;
 mod context;
+mod decode;
 mod element;
 mod forward;
 mod kernels;

@@ -1,6 +1,6 @@
 //! What is asked for, beside the tensors.
 
-use longnet_pattern::{Dropout, MixGradient, Schedule};
+use longnet_pattern::{Dropout, MixGradient, Precision, Schedule};
 
 /// Labels that restrict who sees whom: a query sees a key iff their labels are equal and the key's is
 /// not [`HIDDEN`](longnet_pattern::HIDDEN). They carry padding masks and document ids.
@@ -25,10 +25,12 @@ pub struct Problem<'a> {
     pub dropout: Option<Dropout>,
     /// How the backward pass treats the weights that mix the branches.
     pub gradient: MixGradient,
+    /// How exact products of f32 must be.
+    pub precision: Precision,
 }
 
 impl<'a> Problem<'a> {
-    /// Scale `1 / sqrt(d)`, no labels, no dropout, the exact gradient.
+    /// Scale `1 / sqrt(d)`, no labels, no dropout, the exact gradient, the highest precision.
     pub fn new(schedule: &'a Schedule, d: usize) -> Self {
         Self {
             schedule,
@@ -36,6 +38,7 @@ impl<'a> Problem<'a> {
             labels: None,
             dropout: None,
             gradient: MixGradient::Exact,
+            precision: Precision::Highest,
         }
     }
 }

@@ -85,6 +85,17 @@ impl<'a> Rules<'a> {
         }
     }
 
+    /// Whether key rows have tokens that differ: else [`Columns`] need not be loaded.
+    pub fn any(&self) -> bool {
+        self.labels.is_some() || self.drops()
+    }
+
+    /// Whether the labels let query row `a` see key row `b`.
+    #[inline]
+    pub fn sees(&self, a: usize, b: usize) -> bool {
+        self.labels.is_none_or(|[q, k]| labels_match(q[a], k[b]))
+    }
+
     /// Whether no query sees key row `b`, so that it may hold anything.
     #[inline]
     pub fn hides(&self, b: usize) -> bool {
@@ -122,9 +133,18 @@ pub struct Columns {
 impl Columns {
     /// Takes the tokens of `indices`.
     pub fn load(&mut self, indices: Progression, token: impl Fn(usize) -> Token) {
+        self.load_each(indices.iter(), token);
+    }
+
+    /// The same for indices that need not be evenly spaced.
+    pub fn load_each(
+        &mut self,
+        indices: impl Iterator<Item = usize>,
+        token: impl Fn(usize) -> Token,
+    ) {
         self.labels.clear();
         self.words.clear();
-        for index in indices.iter() {
+        for index in indices {
             let Token { label, word } = token(index);
             self.labels.push(label);
             self.words.push(word);

@@ -3,8 +3,9 @@
 mod common;
 
 use common::reference::{Results, reference};
-use common::{Case, Number, cases};
+use common::{Case, Number, cases, cases_of};
 use half::{bf16, f16};
+use longnet_pattern::Precision;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
@@ -90,6 +91,59 @@ proptest! {
     #[test]
     fn f16_is_within_roundoff(case in cases(40)) {
         check::<f16>(&case, 2f64.powi(-11), 3.0 * 2f64.powi(-11))?;
+    }
+}
+
+/// The results of the forward pass alone.
+fn check_forward<E: Number>(case: &Case, tolerance: f64) -> Result<(), TestCaseError> {
+    check::<E>(case, tolerance, f64::INFINITY)
+}
+
+/// Around the most query rows that are decoded.
+const FEW: std::ops::Range<usize> = 1..19;
+
+proptest! {
+    #![proptest_config(config(200))]
+
+    #[test]
+    fn few_rows_in_f32_are_within_1e_5(case in cases_of(300, FEW)) {
+        check::<f32>(&case, 1e-5, 1e-5)?;
+    }
+
+    #[test]
+    fn few_rows_in_f64_are_within_1e_12(case in cases_of(300, FEW)) {
+        check::<f64>(&case, 1e-12, 1e-12)?;
+    }
+
+    #[test]
+    fn few_rows_in_bf16_are_within_roundoff(case in cases_of(300, FEW)) {
+        check_forward::<bf16>(&case, 2f64.powi(-8))?;
+    }
+
+    #[test]
+    fn few_rows_in_f16_are_within_roundoff(case in cases_of(300, FEW)) {
+        check_forward::<f16>(&case, 2f64.powi(-11))?;
+    }
+}
+
+proptest! {
+    #![proptest_config(config(12))]
+
+    // More keys than a work item.
+    #[test]
+    fn few_rows_of_long_caches_are_within_1e_5(case in cases_of(6000, FEW)) {
+        check::<f32>(&case, 1e-5, 1e-5)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(config(40))]
+
+    // Under levels without products of bfloat16 it is the highest precision.
+    #[test]
+    fn high_precision_is_within_1e_4(case in cases(200)) {
+        let case = Case { precision: Precision::High, ..case };
+        check::<f32>(&case, 1e-4, 1e-4)?;
     }
 }
 

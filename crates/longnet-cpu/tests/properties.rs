@@ -5,8 +5,10 @@ mod common;
 use common::reference::Tensor;
 use common::{Case, Inputs, Layout, Number, Random};
 use half::bf16;
-use longnet_cpu::{Problem, View, backward, forward};
-use longnet_pattern::{DilatedPattern, Dropout, HIDDEN, MixGradient, Pattern, Span, Tail};
+use longnet_cpu::{Labels, Problem, View, backward, forward};
+use longnet_pattern::{
+    DilatedPattern, Dropout, HIDDEN, MixGradient, Pattern, Precision, Span, Tail,
+};
 
 fn pattern(heads: usize, branches: &[(usize, usize)], causal: bool) -> Pattern {
     DilatedPattern::new(heads, branches.iter().copied())
@@ -27,6 +29,7 @@ fn case(pattern: Pattern, span: Span) -> Case {
         labels: None,
         dropout: None,
         gradient: MixGradient::Exact,
+        precision: Precision::Highest,
         dlse: true,
         layout: Layout::HeadsInside,
         seed: 5,
@@ -74,29 +77,141 @@ fn bits_do_not_depend_on_the_number_of_threads() {
 
 #[test]
 fn a_change_in_the_future_leaves_the_past_bit_identical() {
-    let case = case(pattern(2, &[(64, 1), (300, 3)], true), Span::full(500));
-    let before = case.inputs::<f32>();
-    let mut after = case.inputs::<f32>();
-    let cut = 333;
-    for x in [&mut after.q, &mut after.k, &mut after.v] {
-        let shape = x.shape;
-        for (i, x) in x.data.iter_mut().enumerate() {
-            if i / shape[3] % shape[2] >= cut {
-                *x *= -3.0;
+    for (n_q, cut) in [(500, 333), (8, 496)] {
+        let span = Span::decode(n_q, 500);
+        let case = case(pattern(2, &[(64, 1), (300, 3)], true), span);
+        let before = case.inputs::<f32>();
+        let mut after = case.inputs::<f32>();
+        for x in [&mut after.q, &mut after.k, &mut after.v] {
+            let shape = x.shape;
+            for (i, x) in x.data.iter_mut().enumerate() {
+                if 500 - shape[2] + i / shape[3] % shape[2] >= cut {
+                    *x *= -3.0;
+                }
             }
         }
+        let (a, b) = (case.run::<f32>(&before), case.run::<f32>(&after));
+        let d_v = case.d_v;
+        let past = |i: usize, width: usize| 500 - n_q + i / width % n_q < cut;
+        let mut changed = 0;
+        for i in 0..a.out.len() {
+            assert!(!past(i, d_v) || a.out[i] == b.out[i]);
+            changed += usize::from(a.out[i] != b.out[i]);
+        }
+        assert!(changed > 0);
+        for i in 0..a.lse.len() {
+            assert!(!past(i, 1) || a.lse[i] == b.lse[i]);
+        }
     }
-    let (a, b) = (case.run::<f32>(&before), case.run::<f32>(&after));
-    let d_v = case.d_v;
-    let past = |i: usize, width: usize| i / width % 500 < cut;
-    let mut changed = 0;
-    for i in 0..a.out.len() {
-        assert!(!past(i, d_v) || a.out[i] == b.out[i]);
-        changed += usize::from(a.out[i] != b.out[i]);
+}
+
+#[test]
+fn decoding_has_the_same_bits_on_any_number_of_threads() {
+    let case = Case {
+        kv_heads: 2,
+        d: 64,
+        d_v: 80,
+        dropout: Some(Dropout { p: 0.1, seed: 3 }),
+        ..case(
+            pattern(4, &[(8192, 1), (4000, 3)], true),
+            Span::decode(3, 7001),
+        )
+    };
+    let on = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        let run = || case.run::<f32>(&case.inputs::<f32>());
+        let r = pool.build().unwrap().install(run);
+        (r.out, r.lse)
+    };
+    let one = on(1);
+    assert!((2..5).all(|threads| on(threads) == one));
+}
+
+#[test]
+fn decoding_gives_the_rows_of_the_full_forward() {
+    let (n, heads, d, d_v) = (1500, 4, 20, 7);
+    let branches = [(256, 1), (700, 3), (2000, 8)];
+    let labels: Vec<i32> = (0..n as i32)
+        .map(|i| if i % 11 == 5 { HIDDEN } else { i / 900 })
+        .collect();
+    let mut random = Random(8);
+    let mut tensor = |heads, width| -> Vec<f32> {
+        let values = random.tensor::<f32>([1, heads, n, width]).data;
+        values.into_iter().map(|x| x as f32).collect()
+    };
+    let (q, k, v) = (tensor(heads, d), tensor(2, d), tensor(2, d_v));
+    // `n_q` rows, the last ones of `n_k` positions.
+    let rows = |n_q: usize, n_k: usize| {
+        let schedule = pattern(heads, &branches, true)
+            .schedule(Span::decode(n_q, n_k))
+            .unwrap();
+        let problem = Problem {
+            labels: Some(Labels {
+                q: &labels[n_k - n_q..n_k],
+                k: &labels[..n_k],
+            }),
+            dropout: Some(Dropout { p: 0.2, seed: 4 }),
+            ..Problem::new(&schedule, d)
+        };
+        let part = |x, heads, width, first: usize, rows| {
+            let whole = View::contiguous(x, [1, heads, n, width]);
+            View {
+                offset: first * width,
+                shape: [1, heads, rows, width],
+                ..whole
+            }
+        };
+        let (mut out, mut lse) = (
+            vec![f32::NAN; heads * n_q * d_v],
+            vec![f32::NAN; heads * n_q],
+        );
+        forward(
+            &problem,
+            part(&q, heads, d, n_k - n_q, n_q),
+            part(&k, 2, d, 0, n_k),
+            part(&v, 2, d_v, 0, n_k),
+            &mut out,
+            &mut lse,
+        );
+        (out, lse)
+    };
+    let (out, lse) = rows(n, n);
+    for (n_q, n_k) in [(1, 1), (1, 2), (3, 700), (1, 1100), (16, 1404), (5, n)] {
+        let (few_out, few_lse) = rows(n_q, n_k);
+        let whole = |x: &[f32], width: usize| -> Vec<f32> {
+            let head = |h| x[(h * n + n_k - n_q) * width..][..n_q * width].to_vec();
+            (0..heads).flat_map(head).collect()
+        };
+        for (few, whole) in [(few_out, whole(&out, d_v)), (few_lse, whole(&lse, 1))] {
+            let (mut error, mut size) = (0.0, 0.0);
+            for (x, y) in few.iter().zip(&whole).filter(|(x, y)| x != y) {
+                error += (x - y).powi(2);
+                size += y.powi(2);
+            }
+            assert!(error <= 1e-12 * size, "{n_q} of {n_k}: {error} of {size}");
+        }
     }
-    assert!(changed > 0);
-    for i in 0..a.lse.len() {
-        assert!(!past(i, 1) || a.lse[i] == b.lse[i]);
+}
+
+#[test]
+fn one_visible_key_gives_its_value() {
+    let span = Span::decode(2, 5000);
+    let mut labels = vec![HIDDEN; span.n_k];
+    for seen in [0, 1023, 1024, 4999] {
+        labels[seen] = 0;
+        let case = Case {
+            d: 64,
+            d_v: 64,
+            labels: Some((vec![0; 2], labels.clone())),
+            ..case(pattern(1, &[(5000, 1)], false), span)
+        };
+        let x = case.inputs::<bf16>();
+        // The other keys are NaN in memory.
+        let r = case.run::<bf16>(&x);
+        for row in r.out.chunks_exact(64) {
+            assert_eq!(row, x.v.row(0, 0, seen));
+        }
+        labels[seen] = HIDDEN;
     }
 }
 

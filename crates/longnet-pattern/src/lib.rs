@@ -40,6 +40,6 @@ pub use dilated::{Branch, DilatedPattern, HeadAssignment, HeadOffset, Tail};
 pub use dropout::Dropout;
 pub use error::PatternError;
 pub use pattern::Pattern;
-pub use rules::{HIDDEN, MixGradient, labels_match};
+pub use rules::{HIDDEN, MixGradient, Precision, labels_match};
 pub use run::{Progression, Run};
 pub use schedule::{Schedule, Span};

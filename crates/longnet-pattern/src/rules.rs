@@ -13,6 +13,19 @@ pub enum MixGradient {
     Detached,
 }
 
+/// How exact the products of f32 tensors must be, as PyTorch's `float32_matmul_precision` has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// Products and sums in f32.
+    #[default]
+    Highest,
+    /// Each factor may be the sum of two bfloat16, and the smallest of their four products be left out:
+    /// a relative error of 1e-4. Only done where a processor has faster products for it (on CPUs: AMX);
+    /// elsewhere as [`Highest`](Self::Highest).
+    High,
+}
+
 /// The label of a key that no query sees (padding).
 ///
 /// Padding masks and document ids reach kernels as one pair of labels: a query sees a key iff their

@@ -4,7 +4,8 @@ use crate::dropout::DropoutSeed;
 use crate::error::{ConfigError, check_dropout, check_finite};
 use crate::functional::{AttentionOptions, Documents, sparse_attention};
 use crate::pattern::{
-    Branch, DilatedPattern, Dropout, HeadAssignment, HeadOffset, MixGradient, Pattern, Span, Tail,
+    Branch, DilatedPattern, Dropout, HeadAssignment, HeadOffset, MixGradient, Pattern, Precision,
+    Span, Tail,
 };
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
@@ -32,6 +33,9 @@ pub struct DilatedAttentionConfig {
     /// How the weights that mix branches are treated in the backward pass. Default: exact
     #[config(default = "MixGradient::Exact")]
     pub gradient: MixGradient,
+    /// How exact the products of f32 tensors must be. Default: highest
+    #[config(default = "Precision::Highest")]
+    pub precision: Precision,
     /// The factor of the scores. Default: 1 / sqrt(d)
     pub scale: Option<f64>,
     /// The rate at which attention weights are dropped in training. Default: 0
@@ -49,6 +53,8 @@ pub struct DilatedAttention {
     pattern: Pattern,
     #[module(skip)]
     gradient: MixGradient,
+    #[module(skip)]
+    precision: Precision,
     scale: Option<f64>,
     dropout: f64,
 }
@@ -90,6 +96,7 @@ impl DilatedAttentionConfig {
         DilatedAttention {
             pattern: self.pattern().expect("validated"),
             gradient: self.gradient,
+            precision: self.precision,
             scale: self.scale,
             dropout: self.dropout,
         }
@@ -207,6 +214,7 @@ impl DilatedAttention {
         let options = AttentionOptions {
             scale: self.scale,
             gradient: self.gradient,
+            precision: self.precision,
             dropout,
             mask_pad: input.mask_pad,
             documents: input.documents,

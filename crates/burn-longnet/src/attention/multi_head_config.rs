@@ -5,7 +5,7 @@ use super::longnet_branches;
 use super::multi_head::MultiHeadDilatedAttention;
 use crate::error::{ConfigError, check, check_epsilon, check_finite, check_size};
 use crate::norm::LayerNormConfig;
-use crate::pattern::{Branch, HeadAssignment, HeadOffset, MixGradient, Pattern, Tail};
+use crate::pattern::{Branch, HeadAssignment, HeadOffset, MixGradient, Pattern, Precision, Tail};
 use crate::position::AttentionPosition;
 use burn::config::Config;
 use burn::module::Param;
@@ -67,6 +67,9 @@ pub struct MultiHeadDilatedAttentionConfig {
     /// How the weights that mix branches are treated in the backward pass. Default: exact
     #[config(default = "MixGradient::Exact")]
     pub gradient: MixGradient,
+    /// How exact the products of f32 tensors must be. Default: highest
+    #[config(default = "Precision::Highest")]
+    pub precision: Precision,
     /// The factor of the scores. Default: 1 / sqrt(d_head)
     pub scale: Option<f64>,
     /// The rate at which attention weights are dropped in training. Default: 0.1
@@ -136,6 +139,7 @@ impl MultiHeadDilatedAttentionConfig {
             .with_head_offset(self.head_offset)
             .with_tail(self.tail)
             .with_gradient(self.gradient)
+            .with_precision(self.precision)
             .with_scale(self.scale)
             .with_dropout(self.dropout)
     }

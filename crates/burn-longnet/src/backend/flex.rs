@@ -111,6 +111,7 @@ impl HostLabels {
             }),
             dropout: spec.dropout,
             gradient: spec.gradient,
+            precision: spec.precision,
         }
     }
 }

@@ -4,7 +4,7 @@ use super::feed_forward::{Activation, FeedForwardConfig};
 use super::layer::{Residual, TransformerLayerConfig};
 use crate::attention::{MultiHeadDilatedAttentionConfig, QkNorm, longnet_branches};
 use crate::error::{ConfigError, check, check_dropout, check_positive, check_size};
-use crate::pattern::{Branch, HeadAssignment, HeadOffset, MixGradient, Pattern};
+use crate::pattern::{Branch, HeadAssignment, HeadOffset, MixGradient, Pattern, Precision};
 use crate::position::AttentionPosition;
 use burn::config::Config;
 use burn::nn::Initializer;
@@ -53,6 +53,9 @@ pub struct LongNetLMConfig {
     /// How the weights that mix branches are treated in the backward pass. Default: exact
     #[config(default = "MixGradient::Exact")]
     pub gradient: MixGradient,
+    /// How exact the products of f32 tensors must be. Default: highest
+    #[config(default = "Precision::Highest")]
+    pub precision: Precision,
     /// The number of key and value heads; it divides `n_heads`. Default: n_heads
     pub n_kv_heads: Option<usize>,
     /// The size of a head. Default: d_model / n_heads
@@ -148,6 +151,7 @@ impl LongNetLMConfig {
             .with_head_assignment(self.head_assignment)
             .with_head_offset(self.head_offset)
             .with_gradient(self.gradient)
+            .with_precision(self.precision)
             .with_dropout(self.attention_dropout)
             .with_n_kv_heads(self.n_kv_heads)
             .with_d_head(self.d_head)

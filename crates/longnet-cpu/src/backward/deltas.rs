@@ -34,10 +34,9 @@ struct Scratch<E: Element, T: Tiles<E>> {
     s: T::Weights,
     dp: T::Weights,
     lse: Buffer<E::Acc>,
-    delta: Buffer<E::Acc>,
-    /// Of one branch, per row, the sums of `P` and of `dS` as it would be with the exact `D`.
+    /// Of one branch, per row, the sums of `P` and of `P c <dout, v>`.
     p: Buffer<E::Acc>,
-    ds: Buffer<E::Acc>,
+    pdp: Buffer<E::Acc>,
     factors: Buffer<E::Acc>,
     keys: Columns,
 }
@@ -89,9 +88,8 @@ pub fn pass<E: Element, T: Tiles<E>>(tiles: T, g: &Gradients<E>, mut delta: &mut
         s: tiles.weights(T::GROUPS[0], keys + STEP),
         dp: tiles.weights(T::GROUPS[0], keys + STEP),
         lse: Buffer::new(rows),
-        delta: Buffer::new(rows),
         p: Buffer::new(rows),
-        ds: Buffer::new(rows),
+        pdp: Buffer::new(rows),
         factors: factor_row(cx.problem.dropout.is_some(), keys),
         keys: Columns::default(),
     };
@@ -135,11 +133,10 @@ impl<E: Element, T: Tiles<E>> Scratch<E, T> {
         }
         for (i, index) in rows.clone().enumerate() {
             self.lse[i] = g.lse_base_2(g.row(at, index));
-            self.delta[i] = exact(g, at, index);
         }
         for branch in 0..schedule.branches() {
             self.p.fill(E::Acc::ZERO);
-            self.ds.fill(E::Acc::ZERO);
+            self.pdp.fill(E::Acc::ZERO);
             for run in schedule.query_runs(branch, at[1], rows.clone()) {
                 self.run(g, &rules, at, rows.start, &run);
             }
@@ -168,7 +165,7 @@ impl<E: Element, T: Tiles<E>> Scratch<E, T> {
             return E::Acc::ZERO;
         }
         let dlse = g.dlse.map_or(E::Acc::ZERO, |dlse| dlse[g.row(at, row)]);
-        self.delta[i] + (self.ds[i] - self.delta[i] * zeros) / weight - dlse
+        self.pdp[i] / weight - dlse
     }
 
     /// Adds the keys of a run to the sums of its rows. `first` is the item's first row.
@@ -238,9 +235,9 @@ impl<E: Element, T: Tiles<E>> Scratch<E, T> {
                 rules.factors(kernels, factors, token(a), &self.keys, 0);
                 kernels.multiply(&mut dp[..used], factors);
             }
-            kernels.gradient_of_row(s, dp, factor, self.lse[i], self.delta[i]);
+            kernels.gradient_of_row(s, dp, factor, self.lse[i], E::Acc::ZERO);
             self.p[i] += kernels.sum(s);
-            self.ds[i] += kernels.sum(dp);
+            self.pdp[i] += kernels.sum(dp);
         }
     }
 }

@@ -2,14 +2,26 @@
 
 use super::bf16::{Engine, emulated::EMULATED};
 use super::rows::{self, Exponentials};
-use super::{Kernels, ProductArgs, product, transpose};
+use super::{Kernels, LineArgs, ProductArgs, lines, product, transpose};
+use crate::element::Element;
+use half::{bf16, f16};
 use std::sync::LazyLock;
+
+/// A function for every storage type, in the order of [`Storage`](crate::element::Storage).
+macro_rules! stored {
+    (f32: $f:ident) => {
+        &[$f::<f32>, $f::<bf16>, $f::<f16>]
+    };
+    (f64: $f:ident) => {
+        &[$f::<f64>]
+    };
+}
 
 /// A table whose functions are compiled for the target features given: loops over fixed-size arrays
 /// become vector code of that width. `$m x $n` accumulators of type `$v` fill the registers of a product;
 /// `$rows` has the functions with exponentials.
 macro_rules! level {
-    ($table:ident, $t:ty, fma: $fma:literal, product: $m:literal x $n:literal of $v:ty, rows: $rows:ty $(, $features:literal)?) => {
+    ($table:ident, $t:ident, fma: $fma:literal, product: $m:literal x $n:literal of $v:ty, rows: $rows:ty $(, $features:literal)?) => {
         static $table: Kernels<$t> = {
             type R = $t;
             // SAFETY: the callers' contracts are those of the functions called.
@@ -24,6 +36,14 @@ macro_rules! level {
             $(#[target_feature(enable = $features)])?
             unsafe fn transpose(panels: &mut [R], src: *const R, ld: usize, rows: usize, d: usize) {
                 unsafe { transpose::transpose(panels, src, ld, rows, d) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn line_scores<E: Element<Acc = R>>(args: LineArgs<R>) {
+                unsafe { lines::scores::<$v, E>(args) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn line_sums<E: Element<Acc = R>>(args: LineArgs<R>) {
+                unsafe { lines::sums::<$v, E>(args) }
             }
             $(#[target_feature(enable = $features)])?
             fn softmax(s: &mut [R], factor: R, m: R) -> (R, R) {
@@ -50,6 +70,8 @@ macro_rules! level {
                 rows::keep(c, word, words, threshold, scale)
             }
             Kernels {
+                line_scores: stored!($t: line_scores),
+                line_sums: stored!($t: line_sums),
                 product,
                 product_tn,
                 transpose,
@@ -82,11 +104,13 @@ mod x86 {
 
     level!(AVX512_F32, f32, fma: true, product: 7 x 4 of __m512, rows: rows_avx512::Scalef, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
     level!(AVX512_F64, f64, fma: true, product: 7 x 4 of __m512d, rows: rows::Compiled<true>, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
-    level!(AVX2_F32, f32, fma: true, product: 6 x 2 of __m256, rows: rows::Compiled<true>, "avx2,fma");
-    level!(AVX2_F64, f64, fma: true, product: 6 x 2 of __m256d, rows: rows::Compiled<true>, "avx2,fma");
+    level!(AVX2_F32, f32, fma: true, product: 6 x 2 of __m256, rows: rows::Compiled<true>, "avx2,fma,f16c");
+    level!(AVX2_F64, f64, fma: true, product: 6 x 2 of __m256d, rows: rows::Compiled<true>, "avx2,fma,f16c");
 
     pub fn available() -> impl Iterator<Item = Level> {
-        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        let avx2 = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
         let avx512 = avx2
             && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")

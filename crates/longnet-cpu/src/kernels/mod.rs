@@ -2,12 +2,18 @@
 
 pub mod bf16;
 mod levels;
+mod lines;
 mod product;
 mod rows;
 #[cfg(target_arch = "x86_64")]
 mod rows_avx512;
 mod transpose;
 mod vector;
+mod widen;
+
+use crate::element::Element;
+use crate::real::Real;
+use lines::LineArgs;
 
 pub use levels::{UnknownLevel, available, selected};
 
@@ -25,15 +31,32 @@ pub struct Matrix<'a, R> {
     pub ld: usize,
 }
 
+/// Rows of a tensor where they lie: the `width` elements of `data` from each of `starts` on.
+#[derive(Clone, Copy)]
+pub struct Lines<'a, E> {
+    pub data: &'a [E],
+    pub starts: &'a [usize],
+    pub width: usize,
+}
+
+impl<E> Lines<'_, E> {
+    fn inside(&self) -> bool {
+        let last = self.data.len().checked_sub(self.width);
+        self.width == 0 || last.is_some_and(|last| self.starts.iter().all(|&start| start <= last))
+    }
+}
+
 /// The kernels of one instruction set.
 ///
-/// They are `unsafe` to call on a machine without it, and products and `transpose` do not check
-/// their pointers; the methods below make both safe, since a table is only ever handed out by
+/// They are `unsafe` to call on a machine without it, and those that take pointers do not check
+/// them; the methods below make all of them safe, since a table is only ever handed out by
 /// [`available`] and [`selected`].
 pub struct Kernels<R: 'static> {
     product: unsafe fn(ProductArgs<R>),
     product_tn: unsafe fn(ProductArgs<R>),
     transpose: unsafe fn(&mut [R], *const R, usize, usize, usize),
+    line_scores: &'static [unsafe fn(LineArgs<R>)],
+    line_sums: &'static [unsafe fn(LineArgs<R>)],
     softmax: unsafe fn(&mut [R], R, R) -> (R, R),
     scale: unsafe fn(&mut [R], R),
     multiply: unsafe fn(&mut [R], &[R]),
@@ -64,7 +87,7 @@ fn spans(len: usize, ld: usize, rows: usize, width: usize) -> bool {
 
 // SAFETY of every block below: the table holds functions that this machine runs (see `Kernels`), and
 // the assertions bound every address.
-impl<R> Kernels<R> {
+impl<R: Real> Kernels<R> {
     /// `c = a b`, or `c += a b` if `add`, where `a` is `m x k` and `b` is `k x n` with `n` a multiple
     /// of [`LANE`]. Every element of the product is one chain of sums over `k` in ascending order,
     /// wherever its row lies.
@@ -131,6 +154,67 @@ impl<R> Kernels<R> {
         assert!(panels.len() >= rows.div_ceil(PANEL) * PANEL * d);
         assert!(spans(src.data.len(), src.ld, rows, d));
         unsafe { (self.transpose)(panels, src.data.as_ptr(), src.ld, rows, d) }
+    }
+
+    /// The products of rows `slots` of `a`, widths padded with zeros to a multiple of [`LANE`], and
+    /// `lines`: those of `slots[i]` in row `i` of `c`. The columns of `c` are padded to a multiple of
+    /// [`STEP`], with anything. Meanwhile `next`, what is read next, is fetched.
+    #[inline]
+    pub fn line_scores<E: Element<Acc = R>>(
+        &self,
+        c: &mut [R],
+        ldc: usize,
+        a: Matrix<R>,
+        slots: &[usize],
+        lines: Lines<E>,
+        next: Lines<E>,
+    ) {
+        let width = lines.width.next_multiple_of(LANE);
+        let columns = lines.starts.len().next_multiple_of(STEP);
+        assert!(spans(c.len(), ldc, slots.len(), columns));
+        assert!(slots.iter().all(|i| i * a.ld + width <= a.data.len()));
+        assert!(lines.inside());
+        let args = LineArgs {
+            tile: c.as_mut_ptr(),
+            ld_tile: ldc,
+            packed: a.data.as_ptr().cast_mut(),
+            ld_packed: a.ld,
+            slots,
+            data: lines.data.as_ptr().cast(),
+            starts: lines.starts,
+            width: lines.width,
+            next: (next.data.as_ptr().cast(), next.starts, next.width),
+        };
+        unsafe { self.line_scores[E::STORAGE as usize](args) }
+    }
+
+    /// Adds sums of `lines` to rows `slots` of `c`, widths padded to a multiple of [`LANE`]: those
+    /// with the weights of row `i` of `a` to row `slots[i]`.
+    #[inline]
+    pub fn line_sums<E: Element<Acc = R>>(
+        &self,
+        c: &mut [R],
+        ldc: usize,
+        slots: &[usize],
+        a: Matrix<R>,
+        lines: Lines<E>,
+    ) {
+        let width = lines.width.next_multiple_of(LANE);
+        assert!(spans(a.data.len(), a.ld, slots.len(), lines.starts.len()));
+        assert!(slots.iter().all(|i| i * ldc + width <= c.len()));
+        assert!(lines.inside());
+        let args = LineArgs {
+            tile: a.data.as_ptr().cast_mut(),
+            ld_tile: a.ld,
+            packed: c.as_mut_ptr(),
+            ld_packed: ldc,
+            slots,
+            data: lines.data.as_ptr().cast(),
+            starts: lines.starts,
+            width: lines.width,
+            next: (std::ptr::null(), &[], 0),
+        };
+        unsafe { self.line_sums[E::STORAGE as usize](args) }
     }
 
     /// Scores, times the positive `factor` in base 2, to weights, in place, relative to the maximum of `m`

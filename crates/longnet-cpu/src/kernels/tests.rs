@@ -1,5 +1,6 @@
 use super::*;
 use crate::real::Real;
+use half::{bf16, f16};
 
 /// Numbers that are neither equal nor ordered.
 fn numbers<R: Real>(len: usize, seed: u64) -> Vec<R> {
@@ -106,6 +107,84 @@ fn rows_are_right<R: Real>(kernels: &Kernels<R>, tolerance: f64) {
     }
 }
 
+/// `epsilon` of the accumulators: the error of a sum is within it, times the sum of the terms' sizes and
+/// the root of their number.
+fn lines_are_right<E: Element>(kernels: &Kernels<E::Acc>, epsilon: f64) {
+    let number = |x: E::Acc| E::round(x);
+    for width in [1usize, 7, 16, 33, 64, 80, 130] {
+        let ld = width.next_multiple_of(LANE);
+        for (m, n) in [(1, 1usize), (2, 7), (3, 8), (5, 21)] {
+            // Lines with poisoned gaps, in falling order, so that the first one ends the slice.
+            let gap = width + 3;
+            let mut data: Vec<E> = numbers(n * gap, 1).into_iter().map(number).collect();
+            for (i, x) in data.iter_mut().enumerate() {
+                if i % gap < 3 {
+                    *x = E::round(E::Acc::from_f64(f64::NAN));
+                }
+            }
+            let starts: Vec<usize> = (0..n).rev().map(|j| j * gap + 3).collect();
+            let lines = Lines {
+                data: &data,
+                starts: &starts,
+                width,
+            };
+            let slots: Vec<usize> = (0..m).map(|i| 2 * i + 1).collect();
+            let mut packed: Vec<E::Acc> = numbers(2 * m * ld, 2);
+            for row in packed.chunks_exact_mut(ld) {
+                row[width..].fill(E::Acc::ZERO);
+            }
+            let at = |j: usize, x: usize| data[starts[j] + x].widen().to_f64();
+            let lds = n.next_multiple_of(STEP);
+            let mut s = vec![E::Acc::INFINITY; m * lds];
+            let a = Matrix { data: &packed, ld };
+            kernels.line_scores(&mut s, lds, a, &slots, lines, lines);
+            for (i, slot) in slots.iter().enumerate() {
+                for j in 0..n {
+                    let terms = (0..width).map(|x| packed[slot * ld + x].to_f64() * at(j, x));
+                    let exact: f64 = terms.clone().sum();
+                    let size: f64 = terms.map(f64::abs).sum();
+                    let error = (s[i * lds + j].to_f64() - exact).abs();
+                    assert!(
+                        error <= epsilon * (width as f64).sqrt() * size,
+                        "{width} {m} {n}: {error}"
+                    );
+                    // Alone it has the same bits.
+                    let line = Lines {
+                        starts: &starts[j..=j],
+                        ..lines
+                    };
+                    let mut alone = [E::Acc::ZERO; STEP];
+                    kernels.line_scores(&mut alone, STEP, a, &[*slot], line, line);
+                    assert!(alone[0] == s[i * lds + j]);
+                }
+            }
+            let weights: Vec<E::Acc> = numbers(m * lds, 3);
+            let mut c = packed.clone();
+            let a = Matrix {
+                data: &weights,
+                ld: lds,
+            };
+            kernels.line_sums(&mut c, ld, &slots, a, lines);
+            for (row, (new, old)) in c.chunks_exact(ld).zip(packed.chunks_exact(ld)).enumerate() {
+                for x in 0..ld {
+                    let (mut exact, mut size) = (old[x].to_f64(), old[x].to_f64().abs());
+                    if row % 2 == 1 && x < width {
+                        let weight = |j: usize| weights[row / 2 * lds + j].to_f64();
+                        let terms = (0..n).map(|j| weight(j) * at(j, x));
+                        exact += terms.clone().sum::<f64>();
+                        size += terms.map(f64::abs).sum::<f64>();
+                    }
+                    let error = (new[x].to_f64() - exact).abs();
+                    assert!(
+                        error <= epsilon * (1.0 + n as f64).sqrt() * size,
+                        "{width} {m} {n}: {error}"
+                    );
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn every_level_of_this_machine_is_right() {
     for level in available() {
@@ -114,6 +193,10 @@ fn every_level_of_this_machine_is_right() {
         transposes_are_right(level.f32);
         transposes_are_right(level.f64);
         rows_are_right(level.f32, 1e-6);
+        lines_are_right::<f32>(level.f32, f32::EPSILON.into());
+        lines_are_right::<bf16>(level.f32, f32::EPSILON.into());
+        lines_are_right::<f16>(level.f32, f32::EPSILON.into());
+        lines_are_right::<f64>(level.f64, f64::EPSILON);
         rows_are_right(level.f64, 1e-14);
     }
 }

@@ -1,10 +1,12 @@
-//! How tiles are packed and multiplied: [`Wide`] in the accumulating type, [`Narrow`] in bfloat16. The
-//! passes are written once over both.
+//! How tiles are packed and multiplied: [`Wide`] in the accumulating type, [`Narrow`] in bfloat16,
+//! [`Split`] in pairs of these. The passes are written once over all of them.
 
 mod narrow;
+mod split;
 mod wide;
 
 pub use narrow::Narrow;
+pub use split::Split;
 pub use wide::Wide;
 
 use crate::element::Element;
@@ -24,6 +26,7 @@ pub struct Forms {
 }
 
 /// Rows of one head to pack.
+#[derive(Clone)]
 pub struct Source<'a, 'b, E: Element> {
     pub view: &'a View<'b, E>,
     /// Batch entry and head.

@@ -2,6 +2,7 @@
 
 use super::{Forms, Source, Tiles};
 use crate::buffer::Buffer;
+use crate::element::Element;
 use crate::kernels::bf16::{DEPTH, Engine, Thread};
 use crate::kernels::{Kernels, LANE, Matrix, PANEL, selected};
 use crate::panels::Panels;
@@ -24,6 +25,68 @@ impl Narrow {
             kernels: level.f32,
             engine,
         })
+    }
+}
+
+impl Narrow {
+    /// [`Tiles::load`] of a bfloat16 part of the elements.
+    pub fn load_part<E: Element>(
+        &self,
+        side: &mut Side,
+        at: usize,
+        source: Source<E>,
+        hidden: impl Fn(usize) -> bool,
+        part: impl Fn(E) -> bf16,
+    ) {
+        let (depth, len) = (side.depth, source.rows.len);
+        let padded = len.next_multiple_of(DEPTH);
+        let first = if side.forms.left { at } else { 0 };
+        side.left.grow((first + padded) * depth);
+        let rows = &mut side.left[first * depth..][..padded * depth];
+        rows[len * depth..].fill(bf16::ZERO);
+        if depth > 0 {
+            copy(rows, depth, source, hidden, part);
+        }
+        if side.forms.right {
+            let ld = side.width.next_multiple_of(LANE);
+            pair_rows(&mut side.right[at / 2 * ld..], ld, rows, depth);
+        }
+        if let Some(panels) = &mut side.panels {
+            // SAFETY: two bf16 have the size of an f32, and the buffer starts on a cache line.
+            let (_, words, _) = unsafe { rows.align_to::<f32>() };
+            let words = Matrix {
+                data: words,
+                ld: depth / 2,
+            };
+            panels.load(self.kernels, at, words, len);
+        }
+    }
+
+    /// [`Tiles::inner`]; adds to the scores if `add`.
+    pub fn inner_add(
+        &self,
+        scores: &mut [f32],
+        ld: usize,
+        left: &Side,
+        [first, step, m]: [usize; 3],
+        right: &Side,
+        rows: Range<usize>,
+        add: bool,
+    ) {
+        let left = Matrix {
+            data: &left.left[first * left.depth..],
+            ld: step * left.depth,
+        };
+        let panels = right.panels.as_ref().expect("packed as panels");
+        for (column, panel, n) in panels.parts(rows) {
+            let panel = Matrix {
+                data: as_words(panel.data),
+                ld: panel.ld,
+            };
+            let c = &mut scores[column..];
+            self.engine
+                .product(c, ld, left, panel, [m, n, right.depth], add);
+        }
     }
 }
 
@@ -51,9 +114,9 @@ impl Side {
 
 /// Scores, and their rounded weights.
 pub struct Weights {
-    scores: Buffer<f32>,
-    rows: Buffer<bf16>,
-    ld: usize,
+    pub scores: Buffer<f32>,
+    pub rows: Buffer<bf16>,
+    pub ld: usize,
     /// Pairs of rows, and these transposed: rows of `GROUP` elements.
     pairs: Buffer<f32>,
     columns: Buffer<f32>,
@@ -112,28 +175,7 @@ impl Tiles<bf16> for Narrow {
         factor: f32,
     ) {
         debug_assert_eq!(factor, 1.0);
-        let (depth, len) = (side.depth, source.rows.len);
-        let padded = len.next_multiple_of(DEPTH);
-        let first = if side.forms.left { at } else { 0 };
-        side.left.grow((first + padded) * depth);
-        let rows = &mut side.left[first * depth..][..padded * depth];
-        rows[len * depth..].fill(bf16::ZERO);
-        if depth > 0 {
-            copy(rows, depth, source, hidden);
-        }
-        if side.forms.right {
-            let ld = side.width.next_multiple_of(LANE);
-            pair_rows(&mut side.right[at / 2 * ld..], ld, rows, depth);
-        }
-        if let Some(panels) = &mut side.panels {
-            // SAFETY: two bf16 have the size of an f32, and the buffer starts on a cache line.
-            let (_, words, _) = unsafe { rows.align_to::<f32>() };
-            let words = Matrix {
-                data: words,
-                ld: depth / 2,
-            };
-            panels.load(self.kernels, at, words, len);
-        }
+        self.load_part(side, at, source, hidden, |x| x);
     }
 
     fn weights(&self, rows: usize, columns: usize) -> Weights {
@@ -181,24 +223,19 @@ impl Tiles<bf16> for Narrow {
         weights: &mut Weights,
         ld: usize,
         left: &Side,
-        [first, step, m]: [usize; 3],
+        rows_of_left: [usize; 3],
         right: &Side,
         rows: Range<usize>,
     ) {
-        let left = Matrix {
-            data: &left.left[first * left.depth..],
-            ld: step * left.depth,
-        };
-        let panels = right.panels.as_ref().expect("packed as panels");
-        for (column, panel, n) in panels.parts(rows) {
-            let panel = Matrix {
-                data: as_words(panel.data),
-                ld: panel.ld,
-            };
-            let c = &mut weights.scores[column..];
-            self.engine
-                .product(c, ld, left, panel, [m, n, right.depth], false);
-        }
+        self.inner_add(
+            &mut weights.scores,
+            ld,
+            left,
+            rows_of_left,
+            right,
+            rows,
+            false,
+        );
     }
 
     fn outer(
@@ -248,8 +285,14 @@ impl Tiles<bf16> for Narrow {
     }
 }
 
-/// Copies rows of a head, `depth` apart, and pads them with zeros.
-fn copy(rows: &mut [bf16], depth: usize, source: Source<bf16>, hidden: impl Fn(usize) -> bool) {
+/// Copies a part of the rows of a head, `depth` apart, and pads them with zeros.
+fn copy<E: Element>(
+    rows: &mut [bf16],
+    depth: usize,
+    source: Source<E>,
+    hidden: impl Fn(usize) -> bool,
+    part: impl Fn(E) -> bf16,
+) {
     let Source {
         view,
         at,
@@ -265,10 +308,12 @@ fn copy(rows: &mut [bf16], depth: usize, source: Source<bf16>, hidden: impl Fn(u
         let (to, pad) = to.split_at_mut(width);
         pad.fill(bf16::ZERO);
         if stride == 1 {
-            to.copy_from_slice(&view.data[start..start + width]);
+            for (to, &x) in to.iter_mut().zip(&view.data[start..start + width]) {
+                *to = part(x);
+            }
         } else {
             for (x, to) in to.iter_mut().enumerate() {
-                *to = view.data[start.wrapping_add_signed(x as isize * stride)];
+                *to = part(view.data[start.wrapping_add_signed(x as isize * stride)]);
             }
         }
     }

@@ -75,6 +75,12 @@ impl<E: Element> Tiles<E> for Wide<E::Acc> {
         factor: E::Acc,
     ) {
         let (ld, len) = (side.ld, source.rows.len);
+        if let (Some(panels), false) = (&mut side.panels, side.forms.left || side.forms.right)
+            && factor == E::Acc::ONE
+            && let Some(rows) = in_place(&source, &hidden)
+        {
+            return panels.load(self.0, at, rows, len);
+        }
         let first = if side.forms.left || side.forms.right {
             at
         } else {
@@ -148,4 +154,20 @@ impl<E: Element> Tiles<E> for Wide<E::Acc> {
         self.0
             .add_product_tn(c, ldc, weights, right.matrix(at, 1), sizes);
     }
+}
+
+/// Rows that can be transposed from where they lie.
+fn in_place<'a, E: Element>(
+    source: &Source<'a, '_, E>,
+    hidden: &impl Fn(usize) -> bool,
+) -> Option<Matrix<'a, E::Acc>> {
+    let (view, rows) = (source.view, source.rows);
+    if rows.len == 0 || view.strides[3] != 1 || view.strides[2] < 0 || rows.iter().any(hidden) {
+        return None;
+    }
+    let start = view.row_start(source.at[0], source.at[1], rows.first);
+    Some(Matrix {
+        data: &E::as_wide(view.data)?[start..],
+        ld: rows.step * view.strides[2] as usize,
+    })
 }

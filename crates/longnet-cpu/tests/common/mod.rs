@@ -8,10 +8,12 @@ pub mod reference;
 use half::{bf16, f16};
 use longnet_cpu::{Element, Labels, Problem, View, backward, forward};
 use longnet_pattern::{
-    DilatedPattern, Dropout, HIDDEN, HeadAssignment, HeadOffset, MixGradient, Pattern, Span, Tail,
+    DilatedPattern, Dropout, HIDDEN, HeadAssignment, HeadOffset, MixGradient, Pattern, Precision,
+    Span, Tail,
 };
 use proptest::prelude::*;
 use reference::{Results, Tensor};
+use std::ops::Range;
 
 /// Elements that convert from and to f64.
 pub trait Number: Element<Acc: Into<f64> + Copy + std::fmt::Debug + PartialEq> {
@@ -90,12 +92,18 @@ pub struct Case {
     pub labels: Option<(Vec<i32>, Vec<i32>)>,
     pub dropout: Option<Dropout>,
     pub gradient: MixGradient,
+    pub precision: Precision,
     pub dlse: bool,
     pub layout: Layout,
     pub seed: u64,
 }
 
 pub fn cases(longest: usize) -> impl Strategy<Value = Case> {
+    cases_of(longest, 1..longest)
+}
+
+/// Cases with so many query rows; the key rows are up to `longest`.
+pub fn cases_of(longest: usize, queries: Range<usize>) -> impl Strategy<Value = Case> {
     let branches = prop::collection::vec((1..longest + 10, 1usize..9), 1..5);
     let heads = prop_oneof![
         Just((1usize, 1usize)),
@@ -106,7 +114,7 @@ pub fn cases(longest: usize) -> impl Strategy<Value = Case> {
         Just((6, 3)),
     ];
     let pattern = (heads, branches, any::<[bool; 4]>());
-    let span = (0..longest, 1..longest, 0..longest, 1..longest, 0..4usize);
+    let span = (0..longest, queries, 0..longest, 1..longest, 0..4usize);
     let sizes = (
         1usize..3,
         prop_oneof![4 => 1usize..40, 1 => Just(64), 1 => Just(100), 1 => Just(257)],
@@ -165,6 +173,7 @@ pub fn cases(longest: usize) -> impl Strategy<Value = Case> {
                     true => MixGradient::Detached,
                     false => MixGradient::Exact,
                 },
+                precision: Precision::Highest,
                 dlse,
                 layout,
                 seed,
@@ -231,6 +240,7 @@ impl Case {
             labels: self.labels.as_ref().map(|(q, k)| Labels { q, k }),
             dropout: self.dropout,
             gradient: self.gradient,
+            precision: self.precision,
         };
         let hidden = |batch: usize, b: usize| {
             let labels = self.labels.as_ref();

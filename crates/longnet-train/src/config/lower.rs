@@ -16,6 +16,7 @@ impl Config {
             .with_head_assignment(a.assignment)
             .with_head_offset(a.offset)
             .with_gradient(a.gradient)
+            .with_precision(a.precision)
             .with_attention_dropout(a.dropout)
             .with_n_kv_heads(m.kv_heads)
             .with_d_ff(m.ffn)

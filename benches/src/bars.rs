@@ -1,0 +1,144 @@
+//! What the numbers must show.
+
+use crate::report::Case;
+
+/// What is held to a bar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// Our speed over that of a contender, at equal work.
+    Over(&'static str),
+    /// The longest time per token over the shortest, among the case's rows.
+    PerToken,
+}
+
+/// A bar of a case.
+#[derive(Clone, Copy, Debug)]
+pub struct Bar {
+    pub measure: Measure,
+    /// What must be reached: at least, or at most for [`Measure::PerToken`].
+    pub must: f64,
+    /// What is aimed for.
+    pub aim: Option<f64>,
+}
+
+impl Bar {
+    /// Our speed is at least `must` times that of `who`.
+    pub fn over(who: &'static str, must: f64) -> Self {
+        Self {
+            measure: Measure::Over(who),
+            must,
+            aim: None,
+        }
+    }
+
+    /// With an aim beyond what must be.
+    pub fn aim(mut self, aim: f64) -> Self {
+        self.aim = Some(aim);
+        self
+    }
+
+    /// The times per token lie within a factor of `most`.
+    pub fn per_token(most: f64) -> Self {
+        Self {
+            measure: Measure::PerToken,
+            must: most,
+            aim: None,
+        }
+    }
+
+    /// What `case` shows; `None` if a contender did not take part.
+    pub fn value(&self, case: &Case) -> Option<f64> {
+        match self.measure {
+            Measure::Over(who) => case.ratio("ours", who),
+            Measure::PerToken => {
+                let rates = case.rows.iter().map(|row| row.token_rate());
+                let rates: Vec<f64> = rates.collect::<Option<_>>()?;
+                let (least, most) = rates
+                    .iter()
+                    .fold((f64::INFINITY, 0f64), |(a, b), r| (a.min(*r), b.max(*r)));
+                (rates.len() > 1).then_some(most / least)
+            }
+        }
+    }
+
+    /// Whether `value` reaches `limit`.
+    pub fn reaches(&self, value: f64, limit: f64) -> bool {
+        match self.measure {
+            Measure::Over(_) => value >= limit,
+            Measure::PerToken => value <= limit,
+        }
+    }
+
+    /// "met", "missed by 12 %", with the aim's share.
+    pub fn verdict(&self, value: Option<f64>) -> String {
+        let Some(value) = value else {
+            return "not measured".into();
+        };
+        let percent = (value / self.must - 1.0).abs() * 100.0;
+        if !self.reaches(value, self.must) {
+            return format!("MISSED by {percent:.0} %");
+        }
+        match self.aim {
+            Some(aim) if self.reaches(value, aim) => format!("met by {percent:.0} %, aim met"),
+            _ => format!("met by {percent:.0} %"),
+        }
+    }
+
+    /// What is compared.
+    pub fn text(&self) -> String {
+        match self.measure {
+            Measure::Over(who) => format!("speed over {who}"),
+            Measure::PerToken => "time per token, longest over shortest".into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Row;
+    use crate::stats::Times;
+
+    fn row(who: &str, seconds: f64, flops: Option<f64>, tokens: usize) -> Row {
+        Row {
+            who: who.into(),
+            note: String::new(),
+            flops,
+            tokens: Some(tokens),
+            error: None,
+            times: Ok(Times::new(vec![seconds])),
+        }
+    }
+
+    fn case(rows: Vec<Row>) -> Case {
+        Case {
+            name: "case".into(),
+            rows,
+            bars: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn speeds_are_compared_at_equal_work() {
+        let case = case(vec![
+            row("ours", 1.0, Some(6e9), 1),
+            row("other", 3.0, Some(12e9), 1),
+        ]);
+        let bar = Bar::over("other", 1.2).aim(1.6);
+        assert_eq!(bar.value(&case), Some(1.5));
+        assert_eq!(bar.verdict(Some(1.5)), "met by 25 %");
+        assert_eq!(bar.verdict(Some(1.8)), "met by 50 %, aim met");
+        assert_eq!(bar.verdict(Some(0.9)), "MISSED by 25 %");
+        assert_eq!(Bar::over("absent", 1.0).value(&case), None);
+    }
+
+    #[test]
+    fn times_per_token_are_held_together() {
+        let case = case(vec![row("a", 1.0, None, 100), row("b", 2.4, None, 200)]);
+        let bar = Bar::per_token(1.15);
+        let value = bar.value(&case).unwrap();
+        assert!((value - 1.2).abs() < 1e-12);
+        assert_eq!(bar.verdict(Some(value)), "MISSED by 4 %");
+        assert_eq!(bar.verdict(Some(1.0)), "met by 13 %");
+    }
+}
