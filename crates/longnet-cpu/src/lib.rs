@@ -13,7 +13,7 @@
 //!
 //! | level | chosen where the CPU has | tested |
 //! |---|---|---|
-//! | `amx` | as `avx512bf16`, and AMX-TILE and AMX-BF16 (Linux) | where present |
+//! | `amx` | as `avx512bf16`, and AMX-TILE and AMX-BF16 (Linux) | under an emulator of these instructions, by `.ci/amx`; not yet on a processor, never timed |
 //! | `avx512bf16` | as `avx512`, and AVX512-BF16; on Intel's only if forced, since there it is slower | where present |
 //! | `avx512` | AVX-512 F, BW, DQ, VL | where present |
 //! | `avx2` | AVX2 and FMA | where present |

@@ -76,6 +76,24 @@ fn bits_do_not_depend_on_the_number_of_threads() {
 }
 
 #[test]
+fn bf16_bits_do_not_depend_on_the_number_of_threads() {
+    for gradient in [MixGradient::Exact, MixGradient::Detached] {
+        let branches = [(256, 1), (600, 2)];
+        let case = Case {
+            kv_heads: 2,
+            gradient,
+            ..case(pattern(4, &branches, true), Span::full(500))
+        };
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            pool.build().unwrap().install(|| all::<bf16>(&case))
+        };
+        let one = on(1);
+        assert!(one == on(2) && one == on(5));
+    }
+}
+
+#[test]
 fn a_change_in_the_future_leaves_the_past_bit_identical() {
     for (n_q, cut) in [(500, 333), (8, 496)] {
         let span = Span::decode(n_q, 500);

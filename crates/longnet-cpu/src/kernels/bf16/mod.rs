@@ -11,6 +11,7 @@ mod tests;
 
 use super::{LANE, Matrix};
 use half::bf16;
+use std::marker::PhantomData;
 
 /// Sums run over this many elements at a time: sizes `k` are multiples of it.
 pub const DEPTH: usize = 32;
@@ -42,13 +43,13 @@ pub struct Args {
     pub add: bool,
 }
 
-/// A thread that may call [`Engine::product`].
-pub struct Thread(&'static Engine);
+/// A thread that may call [`Engine::product`], as long as this lives. Others may not, so that it is not
+/// `Send`; and there is one at a time.
+pub struct Thread(&'static Engine, PhantomData<*const ()>);
 
 impl Drop for Thread {
     fn drop(&mut self) {
-        // SAFETY: `enter` was called on this thread, and `Thread` is not `Send`-ed away: the passes make
-        // and drop it inside of one worker.
+        // SAFETY: `enter` was called on this thread.
         unsafe { (self.0.leave)() }
     }
 }
@@ -59,7 +60,7 @@ impl Engine {
     /// Sets the thread up for products.
     pub fn enter(&'static self) -> Thread {
         unsafe { (self.enter)() }
-        Thread(self)
+        Thread(self, PhantomData)
     }
 
     /// `c = a b`, or `c += a b` if `add`, where `a` is `m x k` and `b` is `k x n`, stored as `k / 2` rows
