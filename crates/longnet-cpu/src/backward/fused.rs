@@ -6,16 +6,18 @@ use super::turns::{Broken, Order, Turns};
 use crate::buffer::Buffer;
 use crate::context::Context;
 use crate::element::Element;
-use crate::kernels::STEP;
+use crate::kernels::{PANEL, STEP};
 use crate::pack::scatter;
 use crate::real::Real;
 use crate::rules::{Rules, Sight, factor_row};
 use crate::tiles::{Forms, Source, Tiles};
 use crate::work;
-use longnet_pattern::Run;
+use longnet_pattern::{Branch, Run, Schedule};
 use std::ops::Range;
 use std::sync::Mutex;
 
+/// Memory for the packed keys of an item, in bytes.
+const PACKED: usize = 4 << 20;
 /// Query rows that items add to in one turn.
 const BLOCK: usize = 1024;
 
@@ -172,11 +174,27 @@ fn query_rows<E: Element>(
         .map(|run| run.q.first..run.q.at(run.q.len - 1) + 1)
 }
 
-/// As many keys as the second-level cache holds with their gradients, fewer where there are few items
-/// or where padding of short runs needs much memory. Depends on the problem only.
+/// As many keys as the second-level cache holds with their gradients, fewer where there are few items or
+/// where the padding of short runs needs much memory. Depends on the problem only.
 fn keys_per_item<E: Element>(cx: &Context<E>) -> usize {
     let most = cx.rows_that_fit(4 * (cx.d_pad + cx.d_v_pad));
-    work::rows_per_item(cx.span.n_k, cx.batch * cx.kv_heads, most)
+    let mut keys = work::rows_per_item(cx.span.n_k, cx.batch * cx.kv_heads, most);
+    let row = size_of::<E::Acc>() * (2 * cx.d_pad + cx.d_v_pad);
+    while keys > PANEL && packed_rows(cx.schedule(), keys) * row > PACKED {
+        keys = (keys / 2).next_multiple_of(PANEL);
+    }
+    keys
+}
+
+/// How many rows `keys` keys become when every run of them is padded to whole panels.
+fn packed_rows(schedule: &Schedule, keys: usize) -> usize {
+    (0..schedule.branches())
+        .map(|b| {
+            let Branch { segment, dilation } = schedule.branch(b);
+            let run = segment.min(keys).div_ceil(dilation);
+            (keys / segment + 1) * run.next_multiple_of(PANEL)
+        })
+        .sum()
 }
 
 impl<E: Element, T: Tiles<E>> Scratch<E, T> {
