@@ -20,9 +20,9 @@ pub unsafe fn product(args: Args) {
     let mut x = 0;
     while x < args.n {
         let part = Args {
-            // SAFETY: column `x` exists.
+            // SAFETY: column `x` exists; in `b`, only if there are rows.
             c: unsafe { args.c.add(x) },
-            b: unsafe { args.b.add(x) },
+            b: args.b.wrapping_add(x),
             ..args
         };
         let vectors = (args.n - x) / 16;
