@@ -137,7 +137,7 @@ macro_rules! wide {
 /// Products in pairs of bfloat16, where the problem allows it and the processor has them.
 macro_rules! split {
     ($problem:ident, $tiles:ident => $run:expr) => {
-        match Narrow::available().map(Split) {
+        match Split::available() {
             Some($tiles) if $problem.precision == Precision::High && $problem.scale > 0.0 => $run,
             _ => wide!($problem, $tiles => $run),
         }

@@ -29,6 +29,10 @@ impl Narrow {
 }
 
 impl Narrow {
+    pub fn beats_three(&self) -> bool {
+        self.engine.beats_three()
+    }
+
     /// [`Tiles::load`] of a bfloat16 part of the elements.
     pub fn load_part<E: Element>(
         &self,

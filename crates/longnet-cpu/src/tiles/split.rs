@@ -8,7 +8,14 @@ use std::ops::Range;
 
 /// High and low parts, each as [`Narrow`] has them.
 #[derive(Clone, Copy)]
-pub struct Split(pub Narrow);
+pub struct Split(Narrow);
+
+impl Split {
+    /// Where this process's [`level`](crate::level) has products for which it pays.
+    pub fn available() -> Option<Self> {
+        Narrow::available().filter(Narrow::beats_three).map(Self)
+    }
+}
 
 /// Which part of the left and of the right side is multiplied.
 const PRODUCTS: [[usize; 2]; 3] = [[0, 0], [1, 0], [0, 1]];

@@ -8,6 +8,7 @@ use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use std::sync::LazyLock;
 
 static AMX: Engine = Engine {
+    beats_three: true,
     product,
     round: dot::round,
     round_pairs: dot::round_pairs,
@@ -123,7 +124,7 @@ unsafe fn enter() {
         row_bytes: first_eight(64).map(u16::from),
         rows: first_eight(16),
     };
-    // SAFETY: the configuration is 64 valid bytes. It zeroes the tiles.
+    // SAFETY: the configuration is 64 valid bytes.
     unsafe { tiles!("ldtilecfg [{}]", in(reg) &config, options(nostack, readonly)) }
 }
 
@@ -171,8 +172,8 @@ macro_rules! block {
     ($name:ident: $($sum:literal at $at:literal),+; $($step:literal)+) => {
         /// SAFETY: the thread entered; from `row` and `column` on there are as many tiles.
         unsafe fn $name(args: &Args, row: usize, column: usize) {
-            // SAFETY: what is read and written is in tiles that the caller names. Pointers 16 rows down, and to `b` if `k` is 0, may lead nowhere:
-            // then nothing uses them.
+            // SAFETY: the tiles that the caller names are all that is read and written. Pointers 16 rows down,
+            // and into `b` if `k` is 0, may lead nowhere, then nothing uses them.
             unsafe {
                 let c = args.c.add(row * args.ldc + column);
                 let a = args.a.add(row * args.lda);

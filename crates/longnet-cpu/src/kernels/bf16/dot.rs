@@ -5,6 +5,7 @@ use half::bf16;
 use std::arch::x86_64::*;
 
 pub static DOT: Engine = Engine {
+    beats_three: false,
     product,
     round,
     round_pairs,
@@ -20,9 +21,9 @@ pub unsafe fn product(args: Args) {
     let mut x = 0;
     while x < args.n {
         let part = Args {
-            // SAFETY: column `x` exists.
+            // SAFETY: column `x` exists; in `b`, only if there are rows.
             c: unsafe { args.c.add(x) },
-            b: unsafe { args.b.add(x) },
+            b: args.b.wrapping_add(x),
             ..args
         };
         let vectors = (args.n - x) / 16;

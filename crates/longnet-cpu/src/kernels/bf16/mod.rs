@@ -20,6 +20,8 @@ pub const DEPTH: usize = 32;
 ///
 /// As those of [`Kernels`](super::Kernels) they must only be called on a machine that has it.
 pub struct Engine {
+    /// Whether three products are faster than one of f32.
+    pub(super) beats_three: bool,
     pub(super) product: unsafe fn(Args),
     pub(super) round: unsafe fn(&mut [bf16], &[f32]),
     pub(super) round_pairs: unsafe fn(&mut [u32], &[f32], &[f32]),
@@ -57,6 +59,12 @@ impl Drop for Thread {
 // SAFETY of every block below: an engine is only handed out by `levels` on a machine that has it, and the
 // assertions bound every address.
 impl Engine {
+    /// Whether numbers of f32 are multiplied faster as three products of bfloat16 than by the processor's
+    /// multiply-adds.
+    pub fn beats_three(&self) -> bool {
+        self.beats_three
+    }
+
     /// Sets the thread up for products.
     pub fn enter(&'static self) -> Thread {
         unsafe { (self.enter)() }
