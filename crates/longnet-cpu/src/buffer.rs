@@ -3,6 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 /// A slice that starts on a boundary of 64 bytes, so that vector loads do not straddle lines.
+#[derive(Default)]
 pub struct Buffer<R> {
     data: Vec<R>,
     start: usize,

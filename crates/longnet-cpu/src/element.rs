@@ -134,22 +134,27 @@ macro_rules! wide {
     }};
 }
 
+/// Whether scores can be compared before the scale is applied.
+fn is_a_factor(problem: &Problem) -> bool {
+    let scale = (problem.scale * std::f64::consts::LOG2_E) as f32;
+    scale > 0.0 && scale.is_normal()
+}
+
 /// Products in pairs of bfloat16, where the problem allows it and the processor has them.
 macro_rules! split {
     ($problem:ident, $tiles:ident => $run:expr) => {
         match Split::available() {
-            Some($tiles) if $problem.precision == Precision::High && $problem.scale > 0.0 => $run,
+            Some($tiles) if $problem.precision == Precision::High && is_a_factor($problem) => $run,
             _ => wide!($problem, $tiles => $run),
         }
     };
 }
 
-/// Products in bfloat16 where the processor has them. The scale is then a factor of the scores, which
-/// are compared before it is applied: it must be positive.
+/// Products in bfloat16 where the processor has them. The scale is then a factor of the scores.
 macro_rules! narrow {
     ($problem:ident, $tiles:ident => $run:expr) => {
         match Narrow::available() {
-            Some($tiles) if $problem.scale > 0.0 => $run,
+            Some($tiles) if is_a_factor($problem) => $run,
             _ => wide!($problem, $tiles => $run),
         }
     };

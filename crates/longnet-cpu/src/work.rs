@@ -28,9 +28,10 @@ pub fn run<I: Send, S>(
     let queue = Mutex::new(items);
     let next = || queue.lock().expect("taking an item cannot panic").next();
     let worker = || {
-        let mut scratch = None;
+        // Before an item is taken, so that a panic here loses none for which others wait.
+        let mut scratch = make_scratch();
         while let Some(item) = next() {
-            work(scratch.get_or_insert_with(&make_scratch), item);
+            work(&mut scratch, item);
         }
     };
     if threads == 1 {

@@ -3,9 +3,9 @@
 mod common;
 
 use common::reference::{Results, reference};
-use common::{Case, Number, cases, cases_of};
+use common::{Case, Layout, Number, cases, cases_of};
 use half::{bf16, f16};
-use longnet_pattern::Precision;
+use longnet_pattern::{DilatedPattern, MixGradient, Precision, Span};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
@@ -155,6 +155,80 @@ proptest! {
     fn long_sequences_cross_every_block(case in cases(700)) {
         check::<f32>(&case, 1e-5, 1e-5)?;
         check::<bf16>(&case, 2f64.powi(-8), 3.0 * 2f64.powi(-8))?;
+    }
+}
+
+/// More query rows than one block of dq, and more keys than an item, in a few shapes.
+#[test]
+fn gradients_reach_every_block_of_rows() {
+    let span = |q_start, n_q, k_start, n_k| Span {
+        q_start,
+        n_q,
+        k_start,
+        n_k,
+    };
+    for (i, (heads, kv_heads, span)) in [
+        (1, 1, Span::full(1300)),
+        (2, 1, span(150, 1200, 0, 1100)),
+        (9, 9, span(100, 1100, 700, 500)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let pattern = DilatedPattern::new(heads, [(1250, 1), (640, 2), (4000, 5)])
+            .causal(i != 1)
+            .build()
+            .unwrap();
+        let case = Case {
+            pattern: pattern.into(),
+            span,
+            batch: 1,
+            kv_heads,
+            d: 5,
+            d_v: 3,
+            scale: 0.4,
+            labels: None,
+            dropout: None,
+            gradient: match i {
+                0 => MixGradient::Detached,
+                _ => MixGradient::Exact,
+            },
+            precision: Precision::Highest,
+            dlse: true,
+            layout: Layout::HeadsInside,
+            seed: 8,
+        };
+        check::<f32>(&case, 1e-5, 1e-5).unwrap();
+        check::<bf16>(&case, 2f64.powi(-8), 3.0 * 2f64.powi(-8)).unwrap();
+    }
+}
+
+/// A scale that cannot follow the comparison of scores.
+#[test]
+fn scales_of_any_sign_and_size_are_right() {
+    for scale in [0.0, -0.3, 1e-30, 1e-60] {
+        let pattern = DilatedPattern::new(2, [(40, 1), (80, 3)]).causal(true);
+        let case = Case {
+            pattern: pattern.build().unwrap().into(),
+            span: Span::full(70),
+            batch: 1,
+            kv_heads: 1,
+            d: 6,
+            d_v: 4,
+            scale,
+            labels: None,
+            dropout: None,
+            gradient: MixGradient::Exact,
+            precision: Precision::High,
+            dlse: false,
+            layout: Layout::HeadsInside,
+            seed: 8,
+        };
+        // Gradients of q and k beyond the smallest f32 are 0.
+        let gradients = if scale == 1e-60 { f64::INFINITY } else { 1e-5 };
+        check::<f32>(&case, 1e-5, gradients).unwrap();
+        let gradients = gradients.max(3.0 * 2f64.powi(-8));
+        check::<bf16>(&case, 2f64.powi(-8), gradients).unwrap();
     }
 }
 

@@ -20,6 +20,10 @@ use std::sync::Mutex;
 const PACKED: usize = 4 << 20;
 /// Query rows that items add to in one turn.
 const BLOCK: usize = 1024;
+/// Where there are fewer kv heads, threads meet at the same query rows: then an item computes its part of a
+/// block apart and takes a turn only to add it. Depends on the problem only, since sums differ in their last
+/// bits.
+const HEADS_APART: usize = 8;
 
 /// Consecutive key rows of one kv head, and where their results go.
 struct Item<'a, E> {
@@ -50,11 +54,15 @@ struct Shared<'a, E: Element> {
     broken: Broken,
     /// Query rows of a slot.
     block: usize,
+    /// Whether parts are computed outside of the turns.
+    apart: bool,
 }
 
 struct Scratch<E: Element, T: Tiles<E>> {
     packed: Packed<E, T>,
     sums: Sums<E, T>,
+    /// An item's part of a block of dq, where that is computed apart.
+    part: Buffer<E::Acc>,
 }
 
 /// The queries of a run, and what they are multiplied into.
@@ -129,6 +137,7 @@ pub fn pass<E: Element, T: Tiles<E>>(
         spare: Mutex::default(),
         broken: Broken::default(),
         block,
+        apart: planes < HEADS_APART,
     };
     let keys = keys.min(n_k);
     let both = Forms {
@@ -138,6 +147,7 @@ pub fn pass<E: Element, T: Tiles<E>>(
     };
     let scratch = || Scratch {
         packed: Packed::new(tiles, cx),
+        part: Buffer::new(if shared.apart { block * cx.d_pad } else { 0 }),
         sums: Sums {
             tiles,
             _thread: tiles.thread(),
@@ -217,9 +227,18 @@ impl<E: Element, T: Tiles<E>> Scratch<E, T> {
             for visit in &order.visits[index] {
                 let blocks = cx.span.n_q.div_ceil(shared.block);
                 let slot = &shared.slots[(batch * cx.heads + head) * blocks + visit.block];
+                let mut part = std::mem::take(&mut self.part);
+                if shared.apart {
+                    part.fill(E::Acc::ZERO);
+                    self.block(shared, &rules, at, visit.block, &rows, &mut part);
+                }
                 slot.take(visit, &shared.broken, |mut slot, last| {
                     let mut sum = slot.sum.take().unwrap_or_else(|| shared.sum());
-                    self.block(shared, &rules, at, visit.block, &rows, &mut sum);
+                    if shared.apart {
+                        cx.kernels.add(&mut sum, &part);
+                    } else {
+                        self.block(shared, &rules, at, visit.block, &rows, &mut sum);
+                    }
                     if last {
                         let first = visit.block * shared.block;
                         let scale = E::Acc::from_f64(cx.problem.scale);
@@ -235,6 +254,7 @@ impl<E: Element, T: Tiles<E>> Scratch<E, T> {
                         slot.sum = Some(sum);
                     }
                 });
+                self.part = part;
             }
         }
         // dS times the queries: these carry a part of the scale and of log2 e, `factor` the other.

@@ -20,10 +20,13 @@ use plan::Plan;
 
 /// Up to here the packing of keys costs more than it gains (measured).
 const MOST_ROWS: usize = 16;
+/// With more rows than this on the same keys products are the limit, not memory.
+const MOST_ROWS_OF_A_KV_HEAD: usize = 64;
 
 /// Whether this path is the faster one.
 pub fn suits<E: Element>(cx: &Context<E>) -> bool {
-    cx.span.n_q <= MOST_ROWS
+    let rows = cx.heads / cx.kv_heads * cx.span.n_q;
+    cx.span.n_q == 1 || cx.span.n_q <= MOST_ROWS && rows <= MOST_ROWS_OF_A_KV_HEAD
 }
 
 /// As [`crate::forward`], for results of the right sizes.

@@ -58,6 +58,10 @@ macro_rules! level {
                 rows::multiply(x, y)
             }
             $(#[target_feature(enable = $features)])?
+            fn add(x: &mut [R], y: &[R]) {
+                rows::add(x, y)
+            }
+            $(#[target_feature(enable = $features)])?
             fn sum(x: &[R]) -> R {
                 rows::sum(x)
             }
@@ -78,6 +82,7 @@ macro_rules! level {
                 softmax,
                 scale,
                 multiply,
+                add,
                 sum,
                 gradient_of_row,
                 keep,

@@ -60,6 +60,7 @@ pub struct Kernels<R: 'static> {
     softmax: unsafe fn(&mut [R], R, R) -> (R, R),
     scale: unsafe fn(&mut [R], R),
     multiply: unsafe fn(&mut [R], &[R]),
+    add: unsafe fn(&mut [R], &[R]),
     sum: unsafe fn(&[R]) -> R,
     gradient_of_row: unsafe fn(&mut [R], &mut [R], R, R, R),
     keep: unsafe fn(&mut [R], u32, &[u32], u32, R),
@@ -234,6 +235,12 @@ impl<R: Real> Kernels<R> {
     #[inline]
     pub fn multiply(&self, x: &mut [R], y: &[R]) {
         unsafe { (self.multiply)(x, y) }
+    }
+
+    /// `x += y`.
+    #[inline]
+    pub fn add(&self, x: &mut [R], y: &[R]) {
+        unsafe { (self.add)(x, y) }
     }
 
     /// The sum.

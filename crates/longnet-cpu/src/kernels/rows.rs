@@ -96,6 +96,13 @@ pub fn scale<R: Real>(x: &mut [R], c: R) {
 }
 
 #[inline(always)]
+pub fn add<R: Real>(x: &mut [R], y: &[R]) {
+    for (x, &y) in x.iter_mut().zip(y) {
+        *x += y;
+    }
+}
+
+#[inline(always)]
 pub fn multiply<R: Real>(x: &mut [R], y: &[R]) {
     for (x, &y) in x.iter_mut().zip(y) {
         *x *= y;

@@ -55,7 +55,10 @@ impl Tiles<f32> for Split {
         factor: f32,
     ) {
         debug_assert_eq!(factor, 1.0);
-        let rest = |x: f32| bf16::from_f32(x - bf16::from_f32(x).to_f32());
+        let rest = |x: f32| match bf16::from_f32(x) {
+            high if high.is_finite() => bf16::from_f32(x - high.to_f32()),
+            _ => bf16::ZERO,
+        };
         self.0
             .load_part(high, at, source.clone(), &hidden, bf16::from_f32);
         self.0.load_part(low, at, source, hidden, rest);
