@@ -17,7 +17,7 @@ fn numbers(n: usize, seed: u64) -> Vec<f32> {
 }
 
 /// Rows and widths: single, odd, around the vector length, and enough for many blocks.
-const SIZES: [(usize, usize); 8] = [
+const SIZES: [(usize, usize); 9] = [
     (1, 1),
     (3, 1),
     (1, 7),
@@ -26,6 +26,7 @@ const SIZES: [(usize, usize); 8] = [
     (2, 1023),
     (331, 256),
     (70, 1031),
+    (131, 9001),
 ];
 
 #[track_caller]
@@ -211,19 +212,21 @@ fn cross_entropy_and_its_gradient() {
 
 #[test]
 fn results_have_the_same_bits_for_any_number_of_threads() {
-    let (rows, width) = (333, 256);
-    let (x, dy) = (numbers(rows * width, 13), numbers(rows * width, 14));
-    let row = numbers(width, 15);
-    let all = || {
-        let mut gradients = [dy.clone(), dy.clone()];
-        let dbias = gelu_backward(&mut gradients[0], &x, &row);
-        let (dgamma, dbeta) = layer_norm_backward(&mut gradients[1], &x, &row, 1e-5);
-        (gradients, dbias, dgamma, dbeta, sum_rows(&x, width))
-    };
-    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    let expected = pool(1).unwrap().install(all);
-    for threads in [2, 3, 7] {
-        assert!(pool(threads).unwrap().install(all) == expected);
+    // In the second blocks hold more rows than one would take.
+    for (rows, width) in [(333, 256), (131, 9001)] {
+        let (x, dy) = (numbers(rows * width, 13), numbers(rows * width, 14));
+        let row = numbers(width, 15);
+        let all = || {
+            let mut gradients = [dy.clone(), dy.clone()];
+            let dbias = gelu_backward(&mut gradients[0], &x, &row);
+            let (dgamma, dbeta) = layer_norm_backward(&mut gradients[1], &x, &row, 1e-5);
+            (gradients, dbias, dgamma, dbeta, sum_rows(&x, width))
+        };
+        let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let expected = pool(1).unwrap().install(all);
+        for threads in [2, 3, 7] {
+            assert!(pool(threads).unwrap().install(all) == expected);
+        }
     }
 }
 
@@ -258,4 +261,16 @@ fn adamw_is_the_paper_s() {
         let exact: Vec<f64> = exact.iter().map(|state| state[0]).collect();
         close(&parameter, &exact, 2e-6);
     }
+}
+
+#[test]
+fn an_unknown_level_is_refused() {
+    let run = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", "sums_of_rows_and_with_rows"])
+        .env("LONGNET_CPU", "vax")
+        .output()
+        .unwrap();
+    assert!(!run.status.success());
+    let text = String::from_utf8_lossy(&run.stderr);
+    assert!(text.contains("LONGNET_CPU=vax: this machine has"), "{text}");
 }

@@ -89,8 +89,17 @@ impl Head {
             .map(move |start| start..(start + chunk).min(rows))
     }
 
+    /// Rows that do not count are zero, since infinite ones times 0 would not be.
     fn hidden(&self, rows: &Range<usize>) -> Tensor<2> {
-        self.hidden.clone().slice_dim(0, rows.clone())
+        let hidden = self.hidden.clone().slice_dim(0, rows.clone());
+        match &self.kept {
+            Some(kept) => {
+                let ignored = kept.clone().slice_dim(0, rows.clone()).bool_not();
+                let ignored = ignored.unsqueeze_dim::<2>(1).expand(hidden.shape());
+                hidden.mask_fill(ignored, 0)
+            }
+            None => hidden,
+        }
     }
 
     fn targets(&self, rows: &Range<usize>) -> Tensor<2, Int> {
@@ -160,18 +169,23 @@ impl Head {
     /// As [`gradient`](Self::gradient), in one pass.
     #[cfg(feature = "flex")]
     fn fused(&self, rows: &Range<usize>, logits: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-        let target = |target: i64| {
-            let target = usize::try_from(target).ok();
-            Some(target.expect("targets are tokens or the ignored index"))
-        };
+        let vocabulary = logits.dims()[1];
         let targets = self.targets(rows).into_data();
-        let mut targets: Vec<_> = targets.iter::<i64>().map(target).collect();
-        if let Some(kept) = &self.kept {
-            let kept = kept.clone().slice_dim(0, rows.clone()).into_data();
-            for (target, kept) in targets.iter_mut().zip(kept.iter::<bool>()) {
-                *target = target.filter(|_| kept);
-            }
-        }
+        let kept = self.kept.clone();
+        let kept = kept.map(|kept| kept.slice_dim(0, rows.clone()).into_data());
+        let kept: Option<Vec<_>> = kept.map(|kept| kept.iter::<bool>().collect());
+        let token =
+            |(i, target): (usize, i64)| {
+                let counts = kept.as_ref().is_none_or(|kept| kept[i]);
+                counts.then(|| {
+                    let token = usize::try_from(target).ok();
+                    token.filter(|&token| token < vocabulary).unwrap_or_else(|| {
+                    let row = rows.start + i;
+                    panic!("target {target} of row {row} is outside the vocabulary of {vocabulary}")
+                })
+                })
+            };
+        let targets: Vec<_> = targets.iter::<i64>().enumerate().map(token).collect();
         let (gradient, nll) = host::changed(logits, |logits| cross_entropy(logits, &targets));
         (host::tensor(nll, [rows.len(), 1]), gradient)
     }

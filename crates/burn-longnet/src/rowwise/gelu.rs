@@ -10,7 +10,11 @@ use burn::tensor::{Tensor, activation::gelu};
 /// - bias: `[d]`
 pub(crate) fn gelu_of_sum<const D: usize>(x: Tensor<D>, bias: Option<Tensor<1>>) -> Tensor<D> {
     #[cfg(feature = "flex")]
-    if super::host::holds(&x) && bias.as_ref().is_none_or(super::host::holds) {
+    if super::host::holds(&x)
+        && bias
+            .as_ref()
+            .is_none_or(|bias| bias.dims() == [x.dims()[D - 1]] && super::host::holds(bias))
+    {
         return fused(x, bias);
     }
     match bias {

@@ -99,6 +99,14 @@ pub(crate) fn matmul(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
     tensor(product(matrix(&a), matrix(&b)), shape)
 }
 
+/// `t` in another shape, which may have sizes of 0: Burn's own takes those for the sizes of before.
+pub(crate) fn reshape<const D: usize, const E: usize>(
+    t: Tensor<D>,
+    shape: [usize; E],
+) -> Tensor<E> {
+    lift(lower(t).reshape(Shape::from(shape)))
+}
+
 /// A tensor of these elements.
 pub(crate) fn tensor<const D: usize>(data: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
     let layout = Layout::contiguous(Shape::from(shape));

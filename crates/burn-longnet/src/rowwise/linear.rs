@@ -50,7 +50,8 @@ mod fused {
         weight: &Tensor<2>,
         bias: Option<&Tensor<1>>,
     ) -> bool {
-        let fits = x.dims().last() == weight.dims().first();
+        let [d_in, d_out] = weight.dims();
+        let fits = x.dims()[D - 1] == d_in && bias.is_none_or(|bias| bias.dims() == [d_out]);
         fits && host::holds(x) && host::holds(weight) && bias.is_none_or(host::holds)
     }
 
@@ -72,7 +73,7 @@ mod fused {
         shape_out[D - 1] = d_out;
         let needed = [x.is_tracked(), weight.is_tracked()];
 
-        let (x, weight) = (x.inner().reshape([rows, d_in]), weight.inner());
+        let (x, weight) = (host::reshape(x.inner(), [rows, d_in]), weight.inner());
         let product = host::matmul(x.clone(), weight.clone());
         let has_bias = bias.is_some();
         let y = match bias {
@@ -82,11 +83,11 @@ mod fused {
             }
             None => product,
         };
-        inputs.finish(y.reshape(shape_out), move |dy| {
-            let dy = dy.reshape([rows, d_out]);
+        inputs.finish(host::reshape(y, shape_out), move |dy| {
+            let dy = host::reshape(dy, [rows, d_out]);
             let dx = || {
                 let dx = host::matmul(dy.clone(), weight.transpose());
-                dx.reshape(shape).into_dispatch()
+                host::reshape(dx, shape).into_dispatch()
             };
             let dweight = || host::matmul(x.transpose(), dy.clone()).into_dispatch();
             let mut all = vec![needed[0].then(dx), needed[1].then(dweight)];

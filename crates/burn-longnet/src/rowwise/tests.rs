@@ -47,11 +47,16 @@ fn compare<const D: usize>(
     let grads = (y * dy.clone()).sum().backward();
     let exact = (z * dy.cast(DType::F64)).sum().backward();
     close(a.0.grad(&grads).unwrap(), b.0.grad(&exact).unwrap());
-    if let (Some(ours), Some(exact)) = (a.1.grad(&grads), b.1.grad(&exact)) {
-        close(ours, exact);
-    }
-    if let (Some(ours), Some(exact)) = (a.2.grad(&grads), b.2.grad(&exact)) {
-        close(ours, exact);
+    both(a.1.grad(&grads), b.1.grad(&exact));
+    both(a.2.grad(&grads), b.2.grad(&exact));
+}
+
+/// An input that one side uses is used by the other.
+#[track_caller]
+fn both<const D: usize>(ours: Option<Tensor<D>>, exact: Option<Tensor<D>>) {
+    match (ours, exact) {
+        (Some(ours), Some(exact)) => close(ours, exact),
+        (ours, exact) => assert_eq!(ours.is_some(), exact.is_some(), "a gradient"),
     }
 }
 
@@ -83,6 +88,35 @@ fn a_projection_is_burn_s() {
             turned(|x, w| module::linear(x, w, None)),
         );
     }
+}
+
+#[test]
+fn nothing_is_projected_to_nothing() {
+    for [batch, n, d_in, d_out] in [[1, 0, 4, 8], [0, 3, 4, 8], [2, 3, 4, 0], [2, 3, 0, 5]] {
+        let (x, w) = (random([batch, n, d_in]), random([d_in, d_out]));
+        let (x, w) = (x.require_grad(), w.require_grad());
+        for bias in [None, Some(random([d_out]))] {
+            let y = linear(x.clone(), w.clone(), bias.clone());
+            assert_eq!(y.dims(), [batch, n, d_out]);
+            let y = gelu_of_sum(y, bias);
+            assert_eq!(y.dims(), [batch, n, d_out]);
+            let gradients = y.sum().backward();
+            assert_eq!(x.grad(&gradients).unwrap().dims(), x.dims());
+            assert_eq!(w.grad(&gradients).unwrap().dims(), w.dims());
+        }
+    }
+}
+
+#[test]
+#[should_panic]
+fn a_projection_refuses_a_bias_of_another_length() {
+    linear(random([4, 3]), random([3, 6]), Some(random([4])));
+}
+
+#[test]
+#[should_panic]
+fn gelu_refuses_a_bias_of_another_length() {
+    gelu_of_sum(random([4, 6]), Some(random([4])));
 }
 
 #[test]

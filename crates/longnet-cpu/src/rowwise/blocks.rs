@@ -14,6 +14,14 @@ pub fn rows(width: usize) -> usize {
     (BLOCK / width.max(1)).max(1)
 }
 
+/// The most blocks that are summed up: each has its own sums, which are then added on one thread.
+const SUMMED: usize = 64;
+
+/// Rows of `width` in a block with sums, where `len` numbers are cut into such blocks.
+pub fn rows_with_sums(len: usize, width: usize) -> usize {
+    rows(width).max((len / width.max(1)).div_ceil(SUMMED))
+}
+
 /// Does `work` on each block of `x`, cut into chunks of `chunk`, with its number.
 pub fn each<T: Send>(x: &mut [T], chunk: usize, work: impl Fn(usize, &mut [T]) + Sync) {
     let chunk = chunk.max(1);

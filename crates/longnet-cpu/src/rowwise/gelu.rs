@@ -11,7 +11,8 @@ use std::mem::MaybeUninit;
 ///
 /// If `x` is not whole rows.
 pub fn gelu(x: &[f32], bias: &[f32]) -> Vec<f32> {
-    let chunk = chunk(x, bias);
+    whole_rows(x, bias);
+    let chunk = blocks::rows(bias.len()) * bias.len();
     // SAFETY: the rows of a block are all of it, and `forward` writes each of their numbers.
     unsafe {
         blocks::fill(x.len(), chunk, |i, out| {
@@ -29,22 +30,21 @@ pub fn gelu(x: &[f32], bias: &[f32]) -> Vec<f32> {
 /// If `x` is not whole rows, or `dy` is not as long.
 pub fn gelu_backward(dy: &mut [f32], x: &[f32], bias: &[f32]) -> Vec<f32> {
     assert_eq!(dy.len(), x.len(), "a gradient is as long as its tensor");
-    let chunk = chunk(x, bias);
+    whole_rows(x, bias);
+    let chunk = blocks::rows_with_sums(x.len(), bias.len()) * bias.len();
     blocks::each_with_sums(dy, chunk, bias.len(), |i, dy, sums| {
         let x = &x[i * chunk..][..dy.len()];
         backward(dy, x, bias, sums);
     })
 }
 
-/// The length of a block.
-fn chunk(x: &[f32], bias: &[f32]) -> usize {
+fn whole_rows(x: &[f32], bias: &[f32]) {
     let width = bias.len();
     assert!(
         x.len().is_multiple_of(width),
         "{} numbers are not rows of {width}",
         x.len()
     );
-    blocks::rows(width) * width
 }
 
 per_level! {

@@ -12,7 +12,8 @@ use std::mem::MaybeUninit;
 ///
 /// If `x` is not whole rows, or beta neither empty nor as long as gamma.
 pub fn layer_norm(x: &[f32], gamma: &[f32], beta: &[f32], epsilon: f32) -> Vec<f32> {
-    let chunk = chunk(x, gamma);
+    whole_rows(x, gamma);
+    let chunk = blocks::rows(gamma.len()) * gamma.len();
     let zeros;
     let beta = match beta.is_empty() {
         true => {
@@ -44,7 +45,9 @@ pub fn layer_norm_backward(
     epsilon: f32,
 ) -> (Vec<f32>, Vec<f32>) {
     assert_eq!(dy.len(), x.len(), "a gradient is as long as its tensor");
-    let (chunk, width) = (chunk(x, gamma), gamma.len());
+    whole_rows(x, gamma);
+    let width = gamma.len();
+    let chunk = blocks::rows_with_sums(x.len(), width) * width;
     let mut sums = blocks::each_with_sums(dy, chunk, 2 * width, |i, dy, sums| {
         let x = &x[i * chunk..][..dy.len()];
         let (dgamma, dbeta) = sums.split_at_mut(width);
@@ -54,15 +57,13 @@ pub fn layer_norm_backward(
     (sums, dbeta)
 }
 
-/// The length of a block.
-fn chunk(x: &[f32], gamma: &[f32]) -> usize {
+fn whole_rows(x: &[f32], gamma: &[f32]) {
     let width = gamma.len();
     assert!(
         x.len().is_multiple_of(width),
         "{} numbers are not rows of {width}",
         x.len()
     );
-    blocks::rows(width) * width
 }
 
 /// The mean of a row, and one over its standard deviation.

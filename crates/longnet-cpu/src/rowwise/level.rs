@@ -1,5 +1,7 @@
 //! One body, compiled once per instruction set.
 
+use std::sync::OnceLock;
+
 /// The instruction sets that bodies are compiled for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Level {
@@ -13,15 +15,24 @@ pub enum Level {
 
 impl Level {
     /// That of this process, see [`level`](crate::level).
+    ///
+    /// # Panics
+    ///
+    /// If `LONGNET_CPU` names no level of this machine.
     #[inline]
     pub fn selected() -> Self {
-        match crate::kernels::selected().map_or("", |level| level.name) {
-            #[cfg(target_arch = "x86_64")]
-            "amx" | "avx512bf16" | "avx512" => Self::Avx512,
-            #[cfg(target_arch = "x86_64")]
-            "avx2" => Self::Avx2,
-            _ => Self::Baseline,
-        }
+        // Not a `LazyLock`, whose second panic would not say why.
+        static LEVEL: OnceLock<Level> = OnceLock::new();
+        *LEVEL.get_or_init(|| {
+            let level = crate::kernels::selected().unwrap_or_else(|e| panic!("{e}"));
+            match level.name {
+                #[cfg(target_arch = "x86_64")]
+                "amx" | "avx512bf16" | "avx512" => Self::Avx512,
+                #[cfg(target_arch = "x86_64")]
+                "avx2" => Self::Avx2,
+                _ => Self::Baseline,
+            }
+        })
     }
 }
 

@@ -9,7 +9,8 @@ use super::level::per_level;
 ///
 /// If `x` is not whole rows.
 pub fn add_row(x: &mut [f32], row: &[f32]) {
-    let chunk = chunk(x, row.len());
+    whole_rows(x, row.len());
+    let chunk = blocks::rows(row.len()) * row.len();
     blocks::each(x, chunk, |_, x| add_to_each(x, row));
 }
 
@@ -30,17 +31,17 @@ pub fn add_slice(x: &mut [f32], y: &[f32]) {
 ///
 /// If `x` is not whole rows.
 pub fn sum_rows(x: &[f32], width: usize) -> Vec<f32> {
-    blocks::sums_of(x, chunk(x, width), width, add_each_to)
+    whole_rows(x, width);
+    let chunk = blocks::rows_with_sums(x.len(), width) * width;
+    blocks::sums_of(x, chunk, width, add_each_to)
 }
 
-/// The length of a block.
-fn chunk(x: &[f32], width: usize) -> usize {
+fn whole_rows(x: &[f32], width: usize) {
     assert!(
         x.len().is_multiple_of(width),
         "{} numbers are not rows of {width}",
         x.len()
     );
-    blocks::rows(width) * width
 }
 
 per_level! {

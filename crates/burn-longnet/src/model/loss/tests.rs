@@ -169,3 +169,75 @@ fn half_precision_sums_any_number_of_rows() {
         .into_data()
         .assert_approx_eq::<f32>(&expected, Tolerance::absolute(1e-3));
 }
+
+#[test]
+fn rows_that_do_not_count_may_hold_anything() {
+    for dtype in [DType::F32, DType::F64] {
+        let case = case();
+        let strange = [f32::INFINITY, f32::NAN, f32::NEG_INFINITY, 1.0, 2.0, 3.0];
+        let strange = Tensor::<1>::from_data(strange, &case.hidden.device());
+        let hidden = case.hidden.clone().inner().cast(dtype);
+        let ignored = case.targets.clone().inner().equal_elem(-7);
+        let ignored = ignored.unsqueeze_dim::<2>(1).expand([ROWS, 6]);
+        let strange = strange
+            .inner()
+            .cast(dtype)
+            .unsqueeze::<2>()
+            .expand([ROWS, 6]);
+        let leaf = |x: Tensor<2>| Tensor::from_inner(x).require_grad();
+        let options = ChunkedLoss {
+            chunk: 4,
+            ignore_index: Some(-7),
+        };
+        let run = |hidden: Tensor<2>| {
+            let hidden = leaf(hidden);
+            let weight = leaf(case.weight.clone().inner().cast(dtype));
+            let targets = || case.targets.clone();
+            let nll = chunked_nll(hidden.clone(), weight.clone(), None, targets(), &options);
+            let loss =
+                chunked_cross_entropy(hidden.clone(), weight.clone(), None, targets(), &options);
+            let gradients = loss.clone().backward();
+            let dhidden = hidden.grad(&gradients).unwrap();
+            let dweight = weight.grad(&gradients).unwrap();
+            [
+                nll.inner().unsqueeze(),
+                loss.inner().unsqueeze(),
+                dhidden,
+                dweight,
+            ]
+        };
+        let expected = run(hidden.clone());
+        for (a, b) in run(hidden.mask_where(ignored, strange))
+            .into_iter()
+            .zip(expected)
+        {
+            assert!(!b.clone().is_nan().any().into_scalar::<bool>());
+            a.into_data().assert_eq(&b.into_data(), true);
+        }
+    }
+}
+
+fn with_target(row: usize, target: i64) {
+    let mut case = case();
+    let device = case.hidden.device();
+    let mut targets: Vec<_> = case.targets.into_data().iter::<i64>().collect();
+    targets[row] = target;
+    case.targets = Tensor::from_data(targets.as_slice(), &device);
+    let options = ChunkedLoss {
+        chunk: 4,
+        ignore_index: Some(-7),
+    };
+    chunked_nll(case.hidden, case.weight, None, case.targets, &options);
+}
+
+#[test]
+#[should_panic(expected = "target 11 of row 9 is outside the vocabulary of 11")]
+fn a_target_after_the_vocabulary_is_named() {
+    with_target(9, 11);
+}
+
+#[test]
+#[should_panic(expected = "target -1 of row 20 is outside the vocabulary of 11")]
+fn a_target_before_the_vocabulary_is_named() {
+    with_target(20, -1);
+}
