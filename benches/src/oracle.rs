@@ -28,6 +28,8 @@ pub struct Sample {
     pub tensor: Tensor,
     pub head: usize,
     pub row: usize,
+    /// Whether it is in the later half of its segment.
+    pub late: bool,
     /// By the definition.
     pub want: Vec<f64>,
     /// By a plain implementation in the inputs' type, where that is a half-precision one.
@@ -259,6 +261,7 @@ impl<'a> Block<'a> {
             tensor,
             head: self.head,
             row: self.start + i,
+            late: 2 * i >= self.rows,
             want,
             plain,
         }

@@ -1,7 +1,7 @@
 //! The op in plain tensor ops, as backends without kernels run it, here on Flex.
 
 use super::tensors::{numbers, tensors};
-use crate::check::{OTHERS, check};
+use crate::check::{OTHERS, check, results};
 use crate::contender::{Contender, Pass, seconds};
 use crate::inputs::Inputs;
 use crate::oracle::{Sample, Tensor};
@@ -87,9 +87,9 @@ impl Contender for Fallback {
     }
 
     fn check(&mut self, samples: &[Sample]) -> Result<Option<f64>, String> {
-        let mut results = self.compute();
-        let lse = numbers(BurnTensor::<3>::from_dispatch(results.remove(1)));
-        let rest: Vec<Vec<f32>> = results
+        let mut computed = self.compute();
+        let lse = numbers(BurnTensor::<3>::from_dispatch(computed.remove(1)));
+        let rest: Vec<Vec<f32>> = computed
             .into_iter()
             .map(|x| numbers(BurnTensor::<4>::from_dispatch(x)))
             .collect();
@@ -103,7 +103,8 @@ impl Contender for Fallback {
             };
             self.problem.row(rest.get(index)?, head, row)
         };
-        check(samples, &read, OTHERS).map(Some)
+        let tensors = results(self.pass, true);
+        check(samples, &tensors, &read, OTHERS).map(Some)
     }
 
     fn run(&mut self) -> Result<f64, String> {

@@ -11,6 +11,6 @@ mod trainer;
 pub use fallback::Fallback;
 pub use flex::Flex;
 pub use gemm::Gemm;
-pub use ours::{Ours, OursDecode, Results};
+pub use ours::{Ours, OursDecode};
 pub use pytorch::{Attention, Python, Start, Trainer};
 pub use trainer::OursTrainer;

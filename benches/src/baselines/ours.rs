@@ -1,6 +1,6 @@
 //! `longnet-cpu`, on host slices.
 
-use crate::check::{OURS, check};
+use crate::check::{OURS, check, results};
 use crate::contender::{Contender, Pass, seconds};
 use crate::inputs::Inputs;
 use crate::number::Number;
@@ -8,29 +8,13 @@ use crate::oracle::{Sample, Tensor};
 use crate::problem::Problem;
 use longnet_cpu::{Problem as Call, View, backward, forward};
 use longnet_pattern::{Schedule, Span};
-use std::cell::RefCell;
 
-/// Where results go; may be longer than they are.
-pub struct Results<E> {
+/// What a run returns.
+struct Results<E> {
     out: Vec<E>,
     lse: Vec<f32>,
     /// dq, dk, dv; empty without a backward pass.
     gradients: [Vec<E>; 3],
-}
-
-impl<E: Number> Results<E> {
-    /// Room for the results of `problem`.
-    pub fn new(problem: &Problem, pass: Pass) -> Self {
-        let len = match pass {
-            Pass::Forward => 0,
-            Pass::Both => problem.len(),
-        };
-        Self {
-            out: bytemuck::zeroed_vec(problem.len()),
-            lse: vec![0.0; problem.heads * problem.n],
-            gradients: [(); 3].map(|()| bytemuck::zeroed_vec(len)),
-        }
-    }
 }
 
 /// The kernels on a whole sequence.
@@ -39,25 +23,18 @@ pub struct Ours<'a, E> {
     schedule: Schedule,
     pass: Pass,
     inputs: &'a Inputs<E>,
-    results: &'a RefCell<Results<E>>,
     /// Samples of its own, of a contender that is named by its length.
     own: Option<Vec<Sample>>,
 }
 
 impl<'a, E: Number> Ours<'a, E> {
-    /// On the first elements of `inputs`, into the first of `results`.
-    pub fn new(
-        problem: &Problem,
-        pass: Pass,
-        inputs: &'a Inputs<E>,
-        results: &'a RefCell<Results<E>>,
-    ) -> Self {
+    /// On the first elements of `inputs`.
+    pub fn new(problem: &Problem, pass: Pass, inputs: &'a Inputs<E>) -> Self {
         Self {
             schedule: problem.schedule(Span::full(problem.n)),
             problem: problem.clone(),
             pass,
             inputs,
-            results,
             own: None,
         }
     }
@@ -68,20 +45,27 @@ impl<'a, E: Number> Ours<'a, E> {
         self
     }
 
-    fn compute(&self) {
+    /// Results are allocated here, as the other contenders allocate theirs.
+    fn compute(&self) -> Results<E> {
         let (len, shape) = (self.problem.len(), self.problem.shape());
         let x = self.inputs;
         let [q, k, v, dout] =
             [&x.q, &x.k, &x.v, &x.dout].map(|x| View::contiguous(&x[..len], shape));
-        let results = &mut *self.results.borrow_mut();
-        let out = &mut results.out[..len];
-        let lse = &mut results.lse[..len / self.problem.d];
+        let mut out: Vec<E> = bytemuck::zeroed_vec(len);
+        let mut lse = vec![0.0; self.problem.heads * self.problem.n];
         let call = Call::new(&self.schedule, self.problem.d);
-        forward(&call, q, k, v, out, lse);
+        forward(&call, q, k, v, &mut out, &mut lse);
+        let mut gradients = [(); 3].map(|()| Vec::new());
         if self.pass == Pass::Both {
-            let out = View::contiguous(&*out, shape);
-            let [dq, dk, dv] = results.gradients.each_mut().map(|x| &mut x[..len]);
-            backward(&call, q, k, v, out, lse, dout, None, dq, dk, dv);
+            gradients = gradients.map(|_| bytemuck::zeroed_vec(len));
+            let o = View::contiguous(&out[..], shape);
+            let [dq, dk, dv] = gradients.each_mut().map(|x| &mut x[..]);
+            backward(&call, q, k, v, o, &lse, dout, None, dq, dk, dv);
+        }
+        Results {
+            out,
+            lse,
+            gradients,
         }
     }
 }
@@ -103,26 +87,27 @@ impl<E: Number> Contender for Ours<'_, E> {
     }
 
     fn check(&mut self, samples: &[Sample]) -> Result<Option<f64>, String> {
-        self.compute();
-        let results = self.results.borrow();
-        let [dq, dk, dv] = &results.gradients;
+        let computed = self.compute();
+        let [dq, dk, dv] = &computed.gradients;
         let read = |tensor, head, row| {
             let tensor = match tensor {
                 Tensor::Lse => {
-                    return Some(vec![f64::from(results.lse[head * self.problem.n + row])]);
+                    return Some(vec![f64::from(computed.lse[head * self.problem.n + row])]);
                 }
-                Tensor::Out => &results.out,
+                Tensor::Out => &computed.out,
                 Tensor::Dq => dq,
                 Tensor::Dk => dk,
                 Tensor::Dv => dv,
             };
             self.problem.row(tensor, head, row)
         };
-        check(self.own.as_deref().unwrap_or(samples), &read, OURS).map(Some)
+        let tensors = results(self.pass, true);
+        let samples = self.own.as_deref().unwrap_or(samples);
+        check(samples, &tensors, &read, OURS).map(Some)
     }
 
     fn run(&mut self) -> Result<f64, String> {
-        Ok(seconds(|| self.compute()))
+        Ok(seconds(|| drop(self.compute())))
     }
 }
 
@@ -131,8 +116,6 @@ pub struct OursDecode<'a, E> {
     problem: Problem,
     schedule: Schedule,
     inputs: &'a Inputs<E>,
-    out: Vec<E>,
-    lse: Vec<f32>,
 }
 
 /// A row takes too little time for the clock.
@@ -143,13 +126,12 @@ impl<'a, E: Number> OursDecode<'a, E> {
         Self {
             schedule: problem.schedule(Span::decode(1, problem.n)),
             inputs,
-            out: bytemuck::zeroed_vec(problem.heads * problem.d),
-            lse: vec![0.0; problem.heads],
             problem: problem.clone(),
         }
     }
 
-    fn compute(&mut self) {
+    /// Out and lse of the row.
+    fn compute(&self) -> (Vec<E>, Vec<f32>) {
         let Problem { heads, n, d, .. } = self.problem;
         let shape = self.problem.shape();
         let q = View {
@@ -159,7 +141,10 @@ impl<'a, E: Number> OursDecode<'a, E> {
         };
         let [k, v] = [&self.inputs.k, &self.inputs.v].map(|x| View::contiguous(&x[..], shape));
         let call = Call::new(&self.schedule, d);
-        forward(&call, q, k, v, &mut self.out, &mut self.lse);
+        let mut out = bytemuck::zeroed_vec(heads * d);
+        let mut lse = vec![0.0; heads];
+        forward(&call, q, k, v, &mut out, &mut lse);
+        (out, lse)
     }
 }
 
@@ -177,19 +162,19 @@ impl<E: Number> Contender for OursDecode<'_, E> {
     }
 
     fn check(&mut self, samples: &[Sample]) -> Result<Option<f64>, String> {
-        self.compute();
+        let (out, lse) = self.compute();
         let one = self.problem.with_n(1);
         let read = |tensor, head, row| match tensor {
             _ if row + 1 != self.problem.n => None,
-            Tensor::Out => one.row(&self.out, head, 0),
-            Tensor::Lse => Some(vec![f64::from(self.lse[head])]),
+            Tensor::Out => one.row(&out, head, 0),
+            Tensor::Lse => Some(vec![f64::from(lse[head])]),
             _ => None,
         };
-        check(samples, &read, OURS).map(Some)
+        check(samples, &results(Pass::Forward, true), &read, OURS).map(Some)
     }
 
     fn run(&mut self) -> Result<f64, String> {
-        let total = seconds(|| (0..ROWS).for_each(|_| self.compute()));
+        let total = seconds(|| (0..ROWS).for_each(|_| drop(self.compute())));
         Ok(total / ROWS as f64)
     }
 }

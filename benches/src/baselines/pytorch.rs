@@ -1,6 +1,6 @@
 //! PyTorch, in a process of its own that answers requests line by line: `benches/pytorch/server.py`.
 
-use crate::check::{OTHERS, check};
+use crate::check::{OTHERS, check, results};
 use crate::contender::{Contender, Pass};
 use crate::number::Number;
 use crate::oracle::{Sample, Tensor};
@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::marker::PhantomData;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -143,6 +143,8 @@ pub struct Attention<'a, E> {
     problem: Problem,
     /// Which rows the results hold: all, or the last one.
     rows: usize,
+    /// What it must deliver.
+    tensors: Vec<Tensor>,
     flops: f64,
     folder: &'a Path,
     element: PhantomData<E>,
@@ -178,19 +180,35 @@ impl<'a, E: Number> Attention<'a, E> {
             task: Task::new(python, kind, options)?,
             problem: problem.clone(),
             rows,
+            // The dense kernel's users do not see its lse.
+            tensors: results(pass, kind != "dense"),
             flops,
             folder,
             element: PhantomData,
         })
     }
 
-    /// A result; empty if PyTorch gave none.
-    fn read<T: bytemuck::Pod>(&self, name: &str) -> Vec<T> {
-        let path = self.folder.join(format!("result-{name}"));
-        let bytes = fs::read(&path).unwrap_or_default();
-        // The next contender must not take this for its own.
-        let _ = fs::remove_file(path);
-        bytemuck::pod_collect_to_vec(&bytes)
+    /// Where PyTorch writes a result.
+    fn path(&self, tensor: Tensor) -> PathBuf {
+        let name = match tensor {
+            Tensor::Out => "out",
+            Tensor::Lse => "lse",
+            Tensor::Dq => "dq",
+            Tensor::Dk => "dk",
+            Tensor::Dv => "dv",
+        };
+        self.folder.join(format!("result-{name}"))
+    }
+
+    /// A result, if PyTorch must deliver it.
+    fn read<T: bytemuck::Pod>(&self, tensor: Tensor) -> Result<Vec<T>, String> {
+        if !self.tensors.contains(&tensor) {
+            return Ok(Vec::new());
+        }
+        let path = self.path(tensor);
+        let bytes = fs::read(&path)
+            .map_err(|error| format!("PyTorch gave no {tensor:?}: {}: {error}", path.display()))?;
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
     }
 }
 
@@ -212,10 +230,19 @@ impl<E: Number> Contender for Attention<'_, E> {
     }
 
     fn check(&mut self, samples: &[Sample]) -> Result<Option<f64>, String> {
+        for &tensor in &self.tensors {
+            // An earlier contender's must not be taken for its own; mostly there is none.
+            let _ = fs::remove_file(self.path(tensor));
+        }
         let request = json!({"do": "results", "id": self.task.id});
         self.task.python.borrow_mut().ask(request)?;
-        let lse: Vec<f32> = self.read("lse");
-        let [out, dq, dk, dv] = ["out", "dq", "dk", "dv"].map(|name| self.read::<E>(name));
+        let lse: Vec<f32> = self.read(Tensor::Lse)?;
+        let out: Vec<E> = self.read(Tensor::Out)?;
+        let (dq, dk, dv) = (
+            self.read(Tensor::Dq)?,
+            self.read(Tensor::Dk)?,
+            self.read(Tensor::Dv)?,
+        );
         let (problem, skipped) = (self.problem.with_n(self.rows), self.problem.n - self.rows);
         let read = |tensor, head, row: usize| {
             let row = row.checked_sub(skipped)?;
@@ -228,7 +255,7 @@ impl<E: Number> Contender for Attention<'_, E> {
             };
             problem.row(tensor, head, row)
         };
-        check(samples, &read, OTHERS).map(Some)
+        check(samples, &self.tensors, &read, OTHERS).map(Some)
     }
 
     fn run(&mut self) -> Result<f64, String> {

@@ -2,13 +2,12 @@
 
 use super::Bench;
 use crate::bars::Bar;
-use crate::baselines::{Attention, Fallback, Flex, Gemm, Ours, Results};
+use crate::baselines::{Attention, Fallback, Flex, Gemm, Ours};
 use crate::contender::{Contender, Pass};
 use crate::inputs::Inputs;
 use crate::number::Number;
 use crate::oracle::{Amount, samples};
 use crate::problem::Problem;
-use std::cell::RefCell;
 
 pub const HEADS: usize = 8;
 pub const WIDTH: usize = 64;
@@ -91,9 +90,8 @@ fn passes<E: Number>(
             .map_err(|error| format!("{}: {error}", folder.display()))?;
     }
     for &pass in passes {
-        let results = RefCell::new(Results::new(problem, pass));
         let mut contenders: Vec<Box<dyn Contender>> =
-            vec![Box::new(Ours::new(problem, pass, &inputs, &results))];
+            vec![Box::new(Ours::new(problem, pass, &inputs))];
         if let Some(python) = python {
             let pytorch = Attention::<E>::new(python, kind, problem, pass, folder)?;
             contenders.push(Box::new(pytorch));

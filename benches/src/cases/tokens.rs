@@ -3,13 +3,12 @@
 use super::Bench;
 use super::attention::{HEADS, WIDTH};
 use crate::bars::Bar;
-use crate::baselines::{Ours, Results};
+use crate::baselines::Ours;
 use crate::contender::{Contender, Pass};
 use crate::inputs::Inputs;
 use crate::machine::available_memory;
 use crate::oracle::{Amount, samples};
 use crate::problem::Problem;
-use std::cell::RefCell;
 
 /// The most bytes that tensors may take.
 const MOST: f64 = 20.0 * (1u64 << 30) as f64;
@@ -46,9 +45,8 @@ pub fn tokens(
     };
     // The shorter sequences are the first elements of the same tensors.
     let inputs = Inputs::<f32>::new(largest);
-    let results = RefCell::new(Results::new(largest, pass));
     let contenders = fitting.iter().map(|problem| {
-        let ours = Ours::new(problem, pass, &inputs, &results);
+        let ours = Ours::new(problem, pass, &inputs);
         let samples = samples(problem, &inputs, amount);
         Box::new(ours.by_length(samples)) as Box<dyn Contender>
     });
