@@ -39,6 +39,19 @@ def fastest(candidates):
     return min(candidates, key=lambda name: min(times[name][1:]))
 
 
+def fastest_plans(n, heads, branches, q, k, v, dout=None):
+    """Dilated attention in the plans that are fastest here and for tensors that lie so: forward, backward
+    (None without dout), and their names."""
+    plans = {plan: dilated.Dilated(n, heads, branches, plan) for plan in dilated.PLANS}
+    forward = fastest({plan: (lambda x=x: x.forward(q, k, v)) for plan, x in plans.items()})
+    note = f"forward: {forward}"
+    if dout is None:
+        return plans[forward], None, note
+    given = (dout, q, k, v, *plans[forward].forward(q, k, v))
+    backward = fastest({plan: (lambda x=x: x.backward(*given)) for plan, x in plans.items()})
+    return plans[forward], plans[backward], f"{note}, backward: {backward}"
+
+
 class Task:
     note = ""
 
@@ -80,17 +93,9 @@ class Dilated(Task):
     def __init__(self, folder, dtype, heads, n, d, both, branches):
         super().__init__(folder, dtype, heads, n, d)
         self.both = both
-        plans = {plan: dilated.Dilated(n, heads, branches, plan) for plan in dilated.PLANS}
-        forwards = {plan: (lambda x=x: x.forward(self.q, self.k, self.v)) for plan, x in plans.items()}
-        forward = fastest(forwards)
-        self.forward = plans[forward]
-        self.note = f"forward: {forward}"
-        if both:
-            out, lse = self.forward.forward(self.q, self.k, self.v)
-            given = (self.dout, self.q, self.k, self.v, out, lse)
-            backward = fastest({plan: (lambda x=x: x.backward(*given)) for plan, x in plans.items()})
-            self.backward = plans[backward]
-            self.note += f", backward: {backward}"
+        dout = self.dout if both else None
+        plans = fastest_plans(n, heads, branches, self.q, self.k, self.v, dout)
+        self.forward, self.backward, self.note = plans
 
     def compute(self):
         out, lse = self.forward.forward(self.q, self.k, self.v)

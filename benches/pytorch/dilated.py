@@ -113,16 +113,16 @@ class Dilated:
 
 
 class Function(torch.autograd.Function):
-    """Differentiable dilated attention."""
+    """Differentiable dilated attention, its passes by a Dilated each."""
 
     @staticmethod
-    def forward(ctx, q, k, v, dilated):
-        out, lse = dilated.forward(q, k, v)
+    def forward(ctx, q, k, v, forward, backward):
+        out, lse = forward.forward(q, k, v)
         ctx.save_for_backward(q, k, v, out, lse)
-        ctx.dilated = dilated
+        ctx.dilated = backward
         return out
 
     @staticmethod
     def backward(ctx, dout):
         q, k, v, out, lse = ctx.saved_tensors
-        return *ctx.dilated.backward(dout, q, k, v, out, lse), None
+        return *ctx.dilated.backward(dout, q, k, v, out, lse), None, None

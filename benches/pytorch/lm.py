@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import attention
 import dilated
 
 
@@ -52,7 +53,10 @@ class Model(nn.Module):
         angles = torch.arange(n, dtype=torch.float64)[:, None] * frequencies
         rotations = torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
         self.register_buffer("rotations", rotations[:, None])
-        self.attention = dilated.Dilated(n, heads, branches, "offsets")
+        # Tensors that lie as those of a layer do.
+        q, k, dout = (torch.randn(n, heads, width).transpose(0, 1) for _ in range(3))
+        v = torch.randn(n, 3, heads, width)[:, 2].transpose(0, 1)
+        *self.attention, self.note = attention.fastest_plans(n, heads, branches, q, k, v, dout)
 
     def set(self, name, value):
         self.register_parameter(name.replace(".", "_"), nn.Parameter(value))
@@ -76,7 +80,7 @@ class Model(nn.Module):
         qkv = self.linear(f"{i}.qkv", self.norm(f"{i}.norm1", x))
         q, k, v = qkv.view(n, 3, self.heads, -1).unbind(1)
         q, k, v = (t.transpose(0, 1) for t in (self.rotate(q), self.rotate(k), v))
-        a = dilated.Function.apply(q, k, v, self.attention).transpose(0, 1).reshape(n, width)
+        a = dilated.Function.apply(q, k, v, *self.attention).transpose(0, 1).reshape(n, width)
         x = x + self.linear(f"{i}.out", self.norm(f"{i}.inner1", a))
         h = F.gelu(self.linear(f"{i}.up", self.norm(f"{i}.norm2", x)))
         return x + self.linear(f"{i}.down", self.norm(f"{i}.inner2", h))
@@ -102,7 +106,7 @@ class Train:
         groups = [{"params": decaying, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, fused=True, **optimizer)
         count = sum(p.numel() for p in self.model.parameters())
-        self.note = f"{count} parameters"
+        self.note = f"{count} parameters; {self.model.note}"
 
     def run(self):
         start = time.perf_counter()

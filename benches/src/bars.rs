@@ -2,12 +2,16 @@
 
 use crate::report::Case;
 
+/// The lengths over which the time per token is to stay the same.
+const LENGTHS: [usize; 2] = [1 << 14, 1 << 20];
+
 /// What is held to a bar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
     /// Our speed over that of a contender, at equal work.
     Over(&'static str),
-    /// The longest time per token over the shortest, among the case's rows.
+    /// The longest time per token over the shortest, among the case's rows; [`LENGTHS`] must be among
+    /// them.
     PerToken,
 }
 
@@ -46,17 +50,21 @@ impl Bar {
         }
     }
 
-    /// What `case` shows; `None` if a contender did not take part.
+    /// What `case` shows; `None` if a contender or a length did not take part.
     pub fn value(&self, case: &Case) -> Option<f64> {
         match self.measure {
             Measure::Over(who) => case.ratio("ours", who),
             Measure::PerToken => {
+                let has = |n: &usize| case.rows.iter().any(|row| row.tokens == Some(*n));
+                if !LENGTHS.iter().all(has) {
+                    return None;
+                }
                 let rates = case.rows.iter().map(|row| row.token_rate());
                 let rates: Vec<f64> = rates.collect::<Option<_>>()?;
                 let (least, most) = rates
                     .iter()
                     .fold((f64::INFINITY, 0f64), |(a, b), r| (a.min(*r), b.max(*r)));
-                (rates.len() > 1).then_some(most / least)
+                Some(most / least)
             }
         }
     }
@@ -115,6 +123,7 @@ mod tests {
             name: "case".into(),
             rows,
             bars: Vec::new(),
+            left_out: Vec::new(),
         }
     }
 
@@ -134,8 +143,15 @@ mod tests {
 
     #[test]
     fn times_per_token_are_held_together() {
-        let case = case(vec![row("a", 1.0, None, 100), row("b", 2.4, None, 200)]);
+        let [least, most] = LENGTHS;
         let bar = Bar::per_token(1.15);
+        let rows = |second: usize| {
+            let seconds = 1.2 * second as f64 / least as f64;
+            vec![row("a", 1.0, None, least), row("b", seconds, None, second)]
+        };
+        // Not measured as far as it must be.
+        assert_eq!(bar.value(&case(rows(most / 4))), None);
+        let case = case(rows(most));
         let value = bar.value(&case).unwrap();
         assert!((value - 1.2).abs() < 1e-12);
         assert_eq!(bar.verdict(Some(value)), "MISSED by 4 %");

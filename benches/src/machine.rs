@@ -27,6 +27,8 @@ pub struct Machine {
     pub cpu: String,
     pub cores: usize,
     pub features: Vec<&'static str>,
+    /// The kernels that `longnet-cpu` chose.
+    pub level: &'static str,
     pub memory_gib: f64,
     pub rustc: String,
     pub commit: String,
@@ -52,6 +54,7 @@ impl Machine {
             cpu,
             cores: thread::available_parallelism().map_or(1, usize::from),
             features: FEATURES.into_iter().filter(has).collect(),
+            level: longnet_cpu::level().unwrap_or("unknown"),
             memory_gib: memory("MemTotal:").unwrap_or(0.0) / f64::from(1 << 30),
             rustc: output("rustc", &["--version"]),
             commit: commit(),
@@ -80,6 +83,7 @@ impl Machine {
             "cpu": self.cpu,
             "cores": self.cores,
             "instruction_sets": self.features,
+            "level": self.level,
             "memory_gib": self.memory_gib,
             "rustc": self.rustc,
             "commit": self.commit,
@@ -92,6 +96,7 @@ impl Machine {
         vec![
             format!("{}, {} cores", self.cpu, self.cores),
             format!("{}; {:.0} GiB", self.features.join(" "), self.memory_gib),
+            format!("longnet-cpu's kernels: {}", self.level),
             format!("{}, commit {}, {}", self.rustc, self.commit, self.date),
         ]
     }

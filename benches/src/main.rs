@@ -94,7 +94,7 @@ fn python(args: &Args, threads: usize) -> Result<Option<Python>, String> {
         println!("no --python: nothing is compared with PyTorch");
         return Ok(None);
     };
-    Ok(match Python::start(program, threads)? {
+    Ok(match Python::start(program, threads, &[])? {
         Start::Ready(python) => Some(python),
         Start::Missing(why) => {
             println!("{why}: nothing is compared with PyTorch");
@@ -103,7 +103,7 @@ fn python(args: &Args, threads: usize) -> Result<Option<Python>, String> {
     })
 }
 
-/// Writes the JSON and SVG files.
+/// Writes the JSON and SVG files, beside those of earlier runs.
 fn save(
     args: &Args,
     machine: &Machine,
@@ -118,6 +118,7 @@ fn save(
     };
     let threads = usize::from(args.threads);
     let name = format!("{}-{}", machine.date, machine.short_name());
+    let name = unused(&folder, &name);
     let json = report::json(machine, torch, threads, cases);
     let json = serde_json::to_string_pretty(&json).expect("numbers and strings") + "\n";
     let svg = report::svg(machine, torch, threads, cases);
@@ -128,4 +129,31 @@ fn save(
         Ok(path)
     };
     Ok([write("json", json)?, write("svg", svg)?])
+}
+
+/// `name`, with a number where `folder` has files of that name.
+fn unused(folder: &Path, name: &str) -> String {
+    let numbered = (2..).map(|number| format!("{name}-{number}"));
+    let taken = |name: &String| {
+        let mut endings = ["json", "svg"].iter();
+        endings.any(|ending| folder.join(format!("{name}.{ending}")).exists())
+    };
+    let mut names = std::iter::once(name.to_owned()).chain(numbered);
+    names.find(|name| !taken(name)).expect("numbers do not end")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_earlier_runs_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = || unused(folder.path(), "a");
+        assert_eq!(name(), "a");
+        fs::write(folder.path().join("a.json"), "").unwrap();
+        assert_eq!(name(), "a-2");
+        fs::write(folder.path().join("a-2.svg"), "").unwrap();
+        assert_eq!(name(), "a-3");
+    }
 }

@@ -13,4 +13,4 @@ pub use flex::Flex;
 pub use gemm::Gemm;
 pub use ours::{Ours, OursDecode};
 pub use pytorch::{Attention, Python, Start, Trainer};
-pub use trainer::OursTrainer;
+pub use trainer::{Losses, OursTrainer};

@@ -1,5 +1,6 @@
 //! PyTorch, in a process of its own that answers requests line by line: `benches/pytorch/server.py`.
 
+use super::trainer::Losses;
 use crate::check::{OTHERS, check, results};
 use crate::contender::{Contender, Pass};
 use crate::number::Number;
@@ -34,18 +35,23 @@ pub struct Python {
 }
 
 impl Python {
-    /// Runs `program` with PyTorch on `threads` threads.
+    /// Runs `program` with PyTorch on `threads` threads, and with more `environment`.
     ///
     /// # Errors
     ///
     /// The program cannot be run or is no Python; the message names it.
-    pub fn start(program: &Path, threads: usize) -> Result<Start, String> {
+    pub fn start(
+        program: &Path,
+        threads: usize,
+        environment: &[(&str, &str)],
+    ) -> Result<Start, String> {
         let failed = |why: String| format!("--python {}: {why}", program.display());
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("pytorch/server.py");
         let mut child = Command::new(program)
             .arg(script)
             .env("OMP_NUM_THREADS", threads.to_string())
             .env("PYTHONDONTWRITEBYTECODE", "1")
+            .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -267,21 +273,25 @@ impl<E: Number> Contender for Attention<'_, E> {
 pub struct Trainer<'a> {
     task: Task<'a>,
     tokens: usize,
-    /// Loss of each step so far.
-    pub losses: Vec<f64>,
+    losses: Losses,
 }
 
 impl<'a> Trainer<'a> {
-    /// `options` as `benches/pytorch/lm.py` takes them.
+    /// `options` as `benches/pytorch/lm.py` takes them; each step adds to `losses`.
     ///
     /// # Errors
     ///
     /// PyTorch's, as it says them.
-    pub fn new(python: &'a RefCell<Python>, tokens: usize, options: Value) -> Result<Self, String> {
+    pub fn new(
+        python: &'a RefCell<Python>,
+        tokens: usize,
+        options: Value,
+        losses: Losses,
+    ) -> Result<Self, String> {
         Ok(Self {
             task: Task::new(python, "train", options)?,
             tokens,
-            losses: Vec::new(),
+            losses,
         })
     }
 }
@@ -308,6 +318,7 @@ impl Contender for Trainer<'_> {
     fn run(&mut self) -> Result<f64, String> {
         let (seconds, answer) = self.task.python.borrow_mut().seconds(self.task.id)?;
         self.losses
+            .borrow_mut()
             .push(answer["loss"].as_f64().unwrap_or(f64::NAN));
         Ok(seconds)
     }

@@ -1,4 +1,5 @@
-//! Training steps of the language model, as `longnet train` makes them.
+//! Training steps of the language model, as `longnet train` makes them: like that program, the process
+//! keeps the memory that it frees (`longnet_train::backend::prepare_process`).
 
 use crate::contender::{Contender, seconds};
 use crate::oracle::Sample;
@@ -6,10 +7,16 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_longnet::model::LongNetLM;
+use longnet_train::backend::prepare_process;
 use longnet_train::config::Config;
 use longnet_train::optim::{optimizer, scale_and_clip};
+use std::cell::RefCell;
 use std::path::Path;
+use std::rc::Rc;
 use std::{fs, io};
+
+/// Loss of each step so far; read while the trainer is a contender.
+pub type Losses = Rc<RefCell<Vec<f64>>>;
 
 /// The model, its optimiser and a sequence to learn.
 pub struct OursTrainer {
@@ -19,15 +26,18 @@ pub struct OursTrainer {
     config: Config,
     inputs: Tensor<2, Int>,
     targets: Tensor<2, Int>,
-    /// Loss of each step so far.
-    pub losses: Vec<f64>,
+    /// Whether nothing compares the losses.
+    unchecked: bool,
+    losses: Losses,
 }
 
 const BETWEEN_STEPS: &str = "there is a model between steps";
 
 impl OursTrainer {
-    /// The model of `config` on `tokens`, one more than its context.
-    pub fn new(config: &Config, tokens: &[i32]) -> Self {
+    /// The model of `config` on `tokens`, one more than its context; each step adds to `losses`. From
+    /// here on the process keeps the memory that it frees.
+    pub fn new(config: &Config, tokens: &[i32], unchecked: bool, losses: Losses) -> Self {
+        prepare_process();
         let device = Device::flex().autodiff();
         device.seed(0);
         let model = config.language_model().init(&device);
@@ -41,7 +51,8 @@ impl OursTrainer {
             config: config.clone(),
             inputs: row(&tokens[..n]),
             targets: row(&tokens[1..]),
-            losses: Vec::new(),
+            unchecked,
+            losses,
         }
     }
 
@@ -61,10 +72,17 @@ impl OursTrainer {
         writer.failed.map(|()| writer.shapes)
     }
 
+    /// How many there are, in words.
+    pub fn parameters(&self) -> String {
+        let model = self.model.as_ref().expect(BETWEEN_STEPS);
+        format!("{} parameters", model.num_params())
+    }
+
     fn step(&mut self) {
         let model = self.model.take().expect(BETWEEN_STEPS);
         let loss = model.loss(self.inputs.clone(), self.targets.clone());
-        self.losses.push(loss.clone().into_scalar());
+        let value = loss.clone().into_scalar();
+        self.losses.borrow_mut().push(value);
         let grads = GradientsParams::from_grads(loss.backward(), &model);
         let (grads, _) = scale_and_clip(&model, grads, 1.0, self.config.train.clip);
         let model = self.optimizer.step(self.config.train.lr, model, grads);
@@ -78,8 +96,10 @@ impl Contender for OursTrainer {
     }
 
     fn note(&self) -> String {
-        let model = self.model.as_ref().expect(BETWEEN_STEPS);
-        format!("{} parameters", model.num_params())
+        match self.unchecked {
+            true => format!("{}; unchecked", self.parameters()),
+            false => self.parameters(),
+        }
     }
 
     fn tokens(&self) -> Option<usize> {

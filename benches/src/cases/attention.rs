@@ -98,7 +98,7 @@ fn passes<E: Number>(
         }
         contenders.extend(others(bench, pass, &inputs));
         let name = format!("{kind} {} n {}, {}", E::NAME, problem.n, pass.name());
-        bench.case(name, &samples, contenders, bars(pass))?;
+        bench.case(name, &samples, contenders, bars(pass), Vec::new())?;
     }
     Ok(())
 }

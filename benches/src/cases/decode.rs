@@ -26,5 +26,5 @@ pub fn decode(bench: &mut Bench, n: usize, branches: &[(usize, usize)]) -> Resul
         contenders.push(Box::new(pytorch));
     }
     let name = format!("decode f32, row {n}");
-    bench.case(name, &samples, contenders, Vec::new())
+    bench.case(name, &samples, contenders, Vec::new(), Vec::new())
 }

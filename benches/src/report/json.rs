@@ -44,5 +44,5 @@ fn case(case: &Case) -> Value {
             })
         })
         .collect();
-    json!({"name": case.name, "rows": rows, "bars": bars})
+    json!({"name": case.name, "rows": rows, "bars": bars, "left_out": case.left_out})
 }

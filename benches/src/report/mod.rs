@@ -30,6 +30,8 @@ pub struct Case {
     pub name: String,
     pub rows: Vec<Row>,
     pub bars: Vec<Bar>,
+    /// What was not tried, and why.
+    pub left_out: Vec<String>,
 }
 
 impl Row {
@@ -86,6 +88,7 @@ mod tests {
                 row("wrong", Err("Out is wrong".into())),
             ],
             bars: vec![Bar::over("other", 1.5), Bar::over("wrong", 1.5)],
+            left_out: vec!["n 9 does not fit".into()],
         }
     }
 
@@ -110,6 +113,8 @@ mod tests {
         let (machine, cases) = (Machine::here(), [case()]);
         let json = json(&machine, "2.0", 2, &cases);
         assert_eq!(json["machine"]["torch"], "2.0");
+        assert_eq!(json["machine"]["level"], longnet_cpu::level().unwrap());
+        assert_eq!(json["cases"][0]["left_out"][0], "n 9 does not fit");
         let rows = &json["cases"][0]["rows"];
         assert_eq!(rows[0]["median_seconds"], 1.0);
         assert_eq!(rows[2]["not_timed"], "Out is wrong");

@@ -45,7 +45,10 @@ pub fn case_table(case: &Case) -> String {
     ];
     let mut rows = vec![head.map(String::from).to_vec()];
     rows.extend(case.rows.iter().map(|row| cells(case, row)));
-    format!("\n{}\n{}", case.name, aligned(&rows))
+    let left_out: String = (case.left_out.iter())
+        .map(|what| format!("left out: {what}\n"))
+        .collect();
+    format!("\n{}\n{}{left_out}", case.name, aligned(&rows))
 }
 
 /// All bars.
