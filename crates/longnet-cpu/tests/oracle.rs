@@ -180,7 +180,7 @@ fn gradients_reach_every_block_of_rows() {
             .build()
             .unwrap();
         let case = Case {
-            pattern: pattern.into(),
+            pattern,
             span,
             batch: 1,
             kv_heads,
@@ -209,7 +209,7 @@ fn scales_of_any_sign_and_size_are_right() {
     for scale in [0.0, -0.3, 1e-30, 1e-60] {
         let pattern = DilatedPattern::new(2, [(40, 1), (80, 3)]).causal(true);
         let case = Case {
-            pattern: pattern.build().unwrap().into(),
+            pattern: pattern.build().unwrap(),
             span: Span::full(70),
             batch: 1,
             kv_heads: 1,
