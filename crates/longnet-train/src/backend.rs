@@ -25,6 +25,12 @@ pub enum BackendError {
         /// The backend and its feature.
         name: String,
     },
+    /// `LONGNET_CPU` names no instruction set of this machine.
+    #[error("{message}")]
+    Cpu {
+        /// What it names, and what there is.
+        message: String,
+    },
 }
 
 /// For a program to call at its start: what the CPU backend frees it will soon need again.
@@ -37,11 +43,16 @@ pub fn prepare_process() {
 ///
 /// # Errors
 ///
-/// An unknown name, or a backend whose cargo feature is off.
+/// An unknown name, a backend whose cargo feature is off, or a `LONGNET_CPU` that this machine does not have.
 pub fn device(name: &str) -> Result<Device, BackendError> {
     match name {
         #[cfg(feature = "flex")]
-        "flex" => Ok(Device::flex()),
+        "flex" => match burn_longnet::backend::cpu_level() {
+            Ok(_) => Ok(Device::flex()),
+            Err(error) => Err(BackendError::Cpu {
+                message: error.to_string(),
+            }),
+        },
         #[cfg(feature = "cuda")]
         "cuda" => Ok(Device::cuda(0)),
         #[cfg(feature = "rocm")]

@@ -18,3 +18,6 @@ mod remote;
 /// See [`longnet_cpu::keep_freed_memory`].
 #[cfg(feature = "flex")]
 pub use longnet_cpu::keep_freed_memory;
+/// See [`longnet_cpu::level`].
+#[cfg(feature = "flex")]
+pub use longnet_cpu::level as cpu_level;
