@@ -143,14 +143,15 @@ impl XPos {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Distribution, Tensor};
+    use burn::tensor::Tensor;
 
     #[test]
     fn the_base_that_the_error_names_keeps_queries_and_keys_normal() {
         let device = Device::default();
         let reach = 40_000.0;
         let error = XPos::check(100.0, reach, DType::F32).unwrap_err();
-        let x = Tensor::<4>::random([1, 1, 1, 8], Distribution::Normal(0.0, 1.0), &device);
+        // Ones: a drawn value near zero would leave the normal numbers by itself.
+        let x = Tensor::<4>::ones([1, 1, 1, 8], &device);
         let xpos = XPos {
             theta: 1e4,
             scale_base: error.smallest,
