@@ -15,6 +15,8 @@
 
 pub mod check;
 pub mod compare;
+#[cfg(feature = "wgpu")]
+pub mod device;
 pub mod dilated;
 pub mod dilated_attention_pytorch;
 pub mod generate;
