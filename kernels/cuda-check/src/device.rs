@@ -3,9 +3,9 @@
 use cubecl::cmma::MatrixLayout;
 use cubecl::ir::features::{Plane, Tma};
 use cubecl::ir::{
-    ContiguousElements, DeviceIdentity, DeviceProperties, ElemType, FloatKind,
-    HardwareProperties, MemoryDeviceProperties, MmaProperties, OpaqueType, TargetProperties,
-    VectorSize, features::TypeUsage,
+    ContiguousElements, DeviceIdentity, DeviceProperties, ElemType, FloatKind, HardwareProperties,
+    MemoryDeviceProperties, MmaProperties, OpaqueType, TargetProperties, VectorSize,
+    features::TypeUsage,
 };
 use cubecl::profile::TimingMethod;
 use cubecl_cpp::cuda::arch::CudaArchitecture;

@@ -119,9 +119,8 @@ fn next(text: &str) -> Option<(&str, Found)> {
 
 /// Whether `text` starts with `word` and goes on with something else.
 fn is_word(text: &str, word: &str) -> bool {
-    text.strip_prefix(word).is_some_and(|rest| {
-        !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_')
-    })
+    text.strip_prefix(word)
+        .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
 }
 
 /// The length of the string literal that `text` starts with, quotes included.
@@ -316,7 +315,8 @@ mod tests {
             "::emulator::ptx::mma_sync_aligned_m16n8k16_row_col_f32_bf16_bf16_f32(__LINE__, \
              (result.i_0), (result.i_1), (a.i_0), (f(x, y)));"
         );
-        let text = r#""cp.async.cg.shared::cta.global [%0], [%1], 16, 16;" :  : "r"(to), "l"(from) "#;
+        let text =
+            r#""cp.async.cg.shared::cta.global [%0], [%1], 16, 16;" :  : "r"(to), "l"(from) "#;
         assert_eq!(
             assembly(text).unwrap(),
             "::emulator::ptx::cp_async_cg_shared_cta_global(__LINE__, (to), (from), 16, 16);"

@@ -46,7 +46,10 @@ fn output(client: &Client, count: usize) -> (cubecl::server::Handle, BufferArg) 
 
 /// What a launch that must fail says.
 fn failure(client: &Client, handle: cubecl::server::Handle) -> String {
-    client.read_one(handle).expect_err("it must fail").to_string()
+    client
+        .read_one(handle)
+        .expect_err("it must fail")
+        .to_string()
 }
 
 #[test]
@@ -77,9 +80,8 @@ fn transposed(client: &Client, synchronize: bool) -> Result<(), String> {
     let x_argument =
         unsafe { TensorArg::from_raw_parts(handle, [pitch, 1].into(), [rows, columns].into()) };
     let out = client.empty(rows * columns * 4);
-    let out_argument = unsafe {
-        TensorArg::from_raw_parts(out.clone(), [rows, 1].into(), [columns, rows].into())
-    };
+    let out_argument =
+        unsafe { TensorArg::from_raw_parts(out.clone(), [rows, 1].into(), [columns, rows].into()) };
     transpose::launch(
         client,
         CubeCount::Static(3, 2, 1),

@@ -135,8 +135,9 @@ impl Kernel {
         // SAFETY: the emulator's header gives every kernel this entry point; the rest is the
         // caller's promise.
         let status = unsafe {
-            let entry: Symbol<unsafe extern "C" fn(*const RawLaunch) -> c_int> =
-                library.get(b"emulator_launch").map_err(|error| Error::Load {
+            let entry: Symbol<unsafe extern "C" fn(*const RawLaunch) -> c_int> = library
+                .get(b"emulator_launch")
+                .map_err(|error| Error::Load {
                     path: self.source.entry.clone().into(),
                     reason: error.to_string(),
                 })?;

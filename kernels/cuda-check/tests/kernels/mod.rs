@@ -1,7 +1,7 @@
 //! Kernels that use one thing each.
 
-use cubecl::barrier::{Barrier, copy_async};
 use cubecl::cmma::{MatrixIdent, MmaDefinition};
+use cubecl::prelude::barrier::{Barrier, copy_async};
 use cubecl::prelude::*;
 
 /// out = a + scale b
@@ -24,7 +24,8 @@ pub fn transpose(x: &Tensor<f32>, out: &mut Tensor<f32>, #[comptime] synchronize
     if synchronize {
         sync_cube();
     }
-    out[(first_column + row) * out.stride(0) + first_row + column] = tile[column * 16 + row];
+    let at = (first_column + row) * out.stride(0) + first_row + column;
+    out[at] = tile[column * 16 + row];
 }
 
 /// Of each warp: the sum, the largest, the first lane's and the neighbour's value.
@@ -34,8 +35,8 @@ pub fn shuffles(x: &[f32], out: &mut [f32]) {
     let at = ABSOLUTE_POS * 4;
     out[at] = plane_sum(value);
     out[at + 1] = plane_max(value);
-    out[at + 2] = plane_broadcast(value, 0);
-    out[at + 3] = plane_shuffle_xor(value, 1);
+    out[at + 2] = plane_broadcast(value, 0u32);
+    out[at + 3] = plane_shuffle_xor(value, 1u32);
 }
 
 /// Half of the warp takes part in a sum of all of it.
@@ -107,27 +108,22 @@ pub fn matmul<E: Float>(
         #[unroll]
         for k in 0..depth / 16 {
             let row_a = lane % 16 * depth + k * 16 + lane / 16 * 8;
-            let fragment_a = def.load_matrix::<_, NA>(
-                &tile_a[row_a..row_a + 8],
-                MatrixIdent::A,
-                count_a,
-                false,
-            );
+            let fragment_a =
+                def.load_matrix::<_, NA>(&tile_a[row_a..row_a + 8], MatrixIdent::A, count_a, false);
             let row_b = (k * 16 + lane % 16) * columns + column * 8;
-            let fragment_b = def.load_matrix::<_, NB>(
-                &tile_b[row_b..row_b + 8],
-                MatrixIdent::B,
-                count_b,
-                true,
-            );
+            let fragment_b =
+                def.load_matrix::<_, NB>(&tile_b[row_b..row_b + 8], MatrixIdent::B, count_b, true);
             sum = def.execute(&fragment_a, &fragment_b, &sum);
         }
         #[unroll]
         for i in 0..count_c {
             #[unroll]
             for j in 0..width {
-                let (row, part) =
-                    def.position_of_nth(lane as u32, (i * width + j) as u32, MatrixIdent::Accumulator);
+                let (row, part) = def.position_of_nth(
+                    lane as u32,
+                    (i * width + j) as u32,
+                    MatrixIdent::Accumulator,
+                );
                 let at = (first + row as usize) * out.stride(0) + column * 8 + part as usize;
                 out[at] = sum[i].extract(j);
             }
@@ -143,7 +139,11 @@ pub fn double_buffered(x: &[f32], out: &mut [f32], steps: u32) {
     let unit = UNIT_POS as usize;
     // Eight lanes bring 16 bytes each.
     if unit < 8 {
-        copy_async(&x[unit * 4..unit * 4 + 4], &mut buffer[unit * 4..unit * 4 + 4], 4u32);
+        copy_async(
+            &x[unit * 4..unit * 4 + 4],
+            &mut buffer[unit * 4..unit * 4 + 4],
+            4u32,
+        );
     }
     for step in 0..steps {
         let now = (step % 2) as usize * 32;
@@ -166,7 +166,11 @@ pub fn double_buffered_groups(x: &[f32], out: &mut [f32], steps: u32, #[comptime
     let mut buffer = Shared::<[f32]>::new_aligned_slice(64usize, 16usize);
     let unit = UNIT_POS as usize;
     if unit < 8 {
-        copy_async(&x[unit * 4..unit * 4 + 4], &mut buffer[unit * 4..unit * 4 + 4], 4u32);
+        copy_async(
+            &x[unit * 4..unit * 4 + 4],
+            &mut buffer[unit * 4..unit * 4 + 4],
+            4u32,
+        );
     }
     gpu_asm!("cp.async.commit_group;");
     for step in 0..steps {
