@@ -37,6 +37,14 @@ impl Blueprint {
         self.rows * self.split
     }
 
+    /// Shared memory of the pass that takes most, in bytes.
+    pub(crate) fn shared_memory(&self) -> usize {
+        let staged = self.padded(self.d) + self.padded(self.d_v);
+        let exchange = if self.split > 1 { 8 * self.units() } else { 1 };
+        // Beside rows: lse, delta and a label each.
+        4 * (self.stage * (4 * staged + 3) + exchange)
+    }
+
     /// Groups of four channels that a unit holds of a row of `width`.
     pub(crate) fn share(&self, width: usize) -> usize {
         width.div_ceil(4).div_ceil(self.split)

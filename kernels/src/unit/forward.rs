@@ -107,15 +107,30 @@ pub fn attention<E: Float, O: Float>(
     while begin < end {
         sync_cube();
         let (first, count) = (tile.k_row(begin), end - begin);
-        stage::<E>(k, k_at, first, tile.step, count, &mut keys, d, blueprint);
+        stage::<E>(
+            k,
+            k_at,
+            first,
+            tile.step,
+            count,
+            k_labels,
+            batch * table[3],
+            &mut keys,
+            d,
+            blueprint.labels,
+            blueprint,
+        );
         stage::<E>(
             v,
             v_at,
             first,
             tile.step,
             count,
+            k_labels,
+            batch * table[3],
             &mut values,
             d_v,
+            blueprint.labels,
             blueprint,
         );
         if comptime!(blueprint.labels) {

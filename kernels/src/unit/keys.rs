@@ -111,9 +111,22 @@ pub fn key_gradients<E: Float, O: Float>(
         while begin < end {
             sync_cube();
             let (first, count) = (tile.q_row(begin), end - begin);
-            stage::<E>(q, q_at, first, tile.step, count, &mut queries, d, blueprint);
             stage::<E>(
-                dout, dout_at, first, tile.step, count, &mut douts, d_v, blueprint,
+                q,
+                q_at,
+                first,
+                tile.step,
+                count,
+                q_labels,
+                0u32,
+                &mut queries,
+                d,
+                false,
+                blueprint,
+            );
+            stage::<E>(
+                dout, dout_at, first, tile.step, count, q_labels, 0u32, &mut douts, d_v, false,
+                blueprint,
             );
             if UNIT_POS < staged as u32 && UNIT_POS < count {
                 let query = tile.q_row(begin + UNIT_POS);
