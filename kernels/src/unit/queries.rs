@@ -120,20 +120,36 @@ pub fn query_gradients<E: Float, O: Float>(
     #[unroll]
     for sweep in 0..comptime!(if detached { 2usize } else { 1 }) {
         let measures = comptime!(detached && sweep == 0);
-        let (mut weights, mut weighted) = (0.0f32, 0.0f32);
+        let mut weights = 0.0f32;
+        let mut weighted = 0.0f32;
         let mut begin = tile.k_low;
         while begin < end {
             sync_cube();
             let (first, count) = (tile.k_row(begin), end - begin);
-            stage::<E>(k, k_at, first, tile.step, count, &mut keys, d, blueprint);
+            stage::<E>(
+                k,
+                k_at,
+                first,
+                tile.step,
+                count,
+                k_labels,
+                batch * table[3],
+                &mut keys,
+                d,
+                blueprint.labels,
+                blueprint,
+            );
             stage::<E>(
                 v,
                 v_at,
                 first,
                 tile.step,
                 count,
+                k_labels,
+                batch * table[3],
                 &mut values,
                 d_v,
+                blueprint.labels,
                 blueprint,
             );
             if comptime!(blueprint.labels) {
