@@ -128,7 +128,8 @@ pub fn query_gradients<E: Float, O: Float>(
     #[unroll]
     for sweep in 0..comptime!(if detached { 2usize } else { 1 }) {
         let measures = comptime!(detached && sweep == 0);
-        let (mut weights, mut weighted) = (0.0f32, 0.0f32);
+        let mut weights = 0.0f32;
+        let mut weighted = 0.0f32;
         for number in from_range..to_range {
             let (mut begin, high) = range(table, &tile, number, Rows::Queries, blocks);
             let end = high.min(last);
