@@ -11,6 +11,8 @@
 //! and the launch of that one merges them. Nothing is added atomically: the same call gives the same bits.
 
 pub mod blueprint;
+#[allow(missing_docs, reason = "the macros of CubeCL write items without")]
+pub mod decode;
 pub mod launch;
 #[allow(missing_docs, reason = "the macros of CubeCL write items without")]
 pub mod rules;

@@ -56,6 +56,8 @@ pub struct Table {
     pub queries: Side,
     /// Tiles of key rows.
     pub keys: Side,
+    /// At most so many keys of a segment are on a class; listed blocks in a row of a block mask.
+    pub longest: usize,
 }
 
 impl Table {
@@ -86,9 +88,11 @@ impl Table {
             words.push(word(count, "rows or heads")?);
         }
         let (mut queries, mut keys) = (Side::default(), Side::default());
+        let mut longest = 0;
         for b in 0..branches {
             let local = Local::new(schedule, b)?;
             let Local { segment, rate, .. } = local;
+            longest = longest.max(segment.min(span.n_k).div_ceil(rate) + 1);
             for value in [segment, rate, local.q_start, local.k_start] {
                 words.push(value as u32);
             }
@@ -131,12 +135,16 @@ impl Table {
             };
             queries.final_tiles = tiles(span.q_start, span.n_q, grid.q_block, q_tile);
             keys.final_tiles = tiles(span.k_start, span.n_k, grid.k_block, k_tile);
+            let starts = mask.row_starts().windows(2);
+            // Between two tables the difference is 0.
+            longest = starts.map(|at| (at[1] - at[0]) as usize).max().unwrap_or(0);
             append_mask(&mut words, mask)?;
         }
         Ok(Self {
             words,
             queries,
             keys,
+            longest,
         })
     }
 

@@ -231,6 +231,48 @@ fn residue_tile(
     }
 }
 
+/// The tile that is one query row of `head` in `branch`.
+#[cube]
+pub(crate) fn row_tile(
+    table: &[u32],
+    branch: u32,
+    head: u32,
+    row: u32,
+    #[comptime] blocks: bool,
+) -> Tile {
+    let at = words_of(branch);
+    let (segment_length, step) = (table[at], table[at + 1]);
+    let (q_start, k_start) = (table[at + 2], table[at + 3]);
+    let (q_end, k_end) = (q_start + table[2], k_start + table[3]);
+    let class = class_of(table, branch, head);
+    let position = q_start + row;
+    let begin = position / segment_length * segment_length;
+    let within = position - begin;
+    let base = begin + class;
+    let stop = begin + segment_length;
+    let mut block = 0u32;
+    if comptime!(blocks) {
+        block = position / table[mask_at(table)];
+    }
+    Tile {
+        exists: within % step == class,
+        branch,
+        class,
+        base,
+        step,
+        first: within / step,
+        slot: 0u32,
+        q_low: first_index(q_start, base, step),
+        q_high: first_index(q_end.min(stop), base, step),
+        k_low: first_index(k_start, base, step),
+        k_high: first_index(k_end.min(stop), base, step),
+        q_start,
+        k_start,
+        block,
+        within: 0u32,
+    }
+}
+
 /// Where the words of a block mask begin.
 #[cube]
 fn mask_at(table: &[u32]) -> usize {

@@ -4,15 +4,18 @@ use std::process::ExitCode;
 
 use crate::program;
 
-/// The programs that measure.
-const PROGRAMS: [&str; 1] = ["cpu"];
-
-/// Runs `program` in release mode from where the user stands.
-pub fn run(name: &str, options: &[&str]) -> ExitCode {
-    if !PROGRAMS.contains(&name) {
-        let known = PROGRAMS.join(", ");
-        eprintln!("bench {name}: no such program; there are: {known}");
-        return ExitCode::FAILURE;
+/// Measures on `device` in release mode, from where the user stands.
+pub fn run(device: &str, options: &[&str]) -> ExitCode {
+    match device {
+        "cpu" => program::run("longnet-benches", "cpu", "", options),
+        // Its cases have its name.
+        "wgpu" => {
+            let options = [&["--filter", "wgpu"], options].concat();
+            program::run("longnet-benches", "cpu", "wgpu", &options)
+        }
+        _ => {
+            eprintln!("bench {device}: no such device; there are: cpu, wgpu");
+            ExitCode::FAILURE
+        }
     }
-    program::run("longnet-benches", name, options)
 }

@@ -6,5 +6,5 @@ use crate::program;
 
 /// Runs `longnet-cuda-check` in release mode from where the user stands.
 pub fn run(options: &[&str]) -> ExitCode {
-    program::run("longnet-cuda-check", "longnet-cuda-check", options)
+    program::run("longnet-cuda-check", "longnet-cuda-check", "", options)
 }

@@ -10,6 +10,7 @@ const USAGE: &str = "usage: cargo xtask TASK
 
 tasks:
   bench cpu [OPTIONS]    speed on this CPU beside other implementations (--help: its options)
+  bench wgpu [OPTIONS]   the same on the default Vulkan, Metal or DirectX device
   cuda-check [OPTIONS]   CUDA kernels compiled and emulated without a GPU (--help: its options)";
 
 fn main() -> ExitCode {

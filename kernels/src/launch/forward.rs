@@ -1,7 +1,7 @@
 //! The launches of a forward pass.
 
-use super::Plan;
 use super::tensors::{address, empty, labels, none, or_none};
+use super::{Plan, decode};
 use crate::blueprint::Blueprint;
 use crate::unit::attention;
 use crate::walk::{Role, Rows};
@@ -30,6 +30,10 @@ pub struct Forward {
 
 /// Attention over the pairs of the plan's schedule.
 pub fn forward(client: &Client, plan: &Plan, tensors: Forward) {
+    let (n_q, n_k) = (tensors.q.shape[2], tensors.k.shape[2]);
+    if n_q <= decode::ROWS && n_k >= decode::KEYS && !plan.blueprint.zero_keys {
+        return decode::decode(client, plan, tensors);
+    }
     let Plan {
         batch,
         heads,

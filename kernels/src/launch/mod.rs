@@ -2,6 +2,7 @@
 //! [`forward`] and [`backward`] launch it.
 
 mod backward;
+mod decode;
 mod forward;
 mod plan;
 mod problem;

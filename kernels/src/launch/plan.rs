@@ -47,6 +47,7 @@ pub struct Plan {
     pub(crate) heads: usize,
     pub(crate) kv_heads: usize,
     pub(crate) batch: usize,
+    pub(crate) branches: usize,
     pub(crate) dtype: ElemType,
     q_block: usize,
     args: [u32; 3],
@@ -175,6 +176,7 @@ impl Plan {
             heads: schedule.heads(),
             kv_heads: problem.kv_heads,
             batch: problem.batch,
+            branches: schedule.branches(),
             dtype,
             q_block: schedule.mask().map_or(1, |mask| mask.grid().q_block),
             args: [

@@ -9,6 +9,8 @@ mod keys;
 mod queries;
 mod rows;
 
+pub(crate) use rows::{Four, LOWEST, four};
+
 pub use delta::{deltas, sum_bias, zeros};
 pub use forward::attention;
 pub use keys::key_gradients;
