@@ -139,7 +139,7 @@ fn lanes_exchange_values() {
         assert_eq!(out[0], warp.iter().sum::<f32>());
         assert_eq!(out[1], warp.iter().copied().fold(f32::MIN, f32::max));
         assert_eq!(out[2], warp[0]);
-        assert_eq!(out[3], warp[unit % 32 ^ 1]);
+        assert_eq!(out[3], warp[(unit % 32) ^ 1]);
     }
 }
 

@@ -79,7 +79,7 @@ pub fn matmul<E: Float>(
     let lane = UNIT_POS_PLANE as usize;
     let mut tile_a = Shared::<[E]>::new_aligned_slice(16usize * depth, 16usize);
     let mut tile_b = Shared::<[E]>::new_aligned_slice(depth * columns, 16usize);
-    let first = CUBE_POS as usize * 16;
+    let first = CUBE_POS * 16;
     let mut at = lane;
     while at < 16 * depth {
         tile_a[at] = a[(first + at / depth) * a.stride(0) + at % depth];
