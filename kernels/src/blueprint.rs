@@ -15,6 +15,10 @@ pub struct Blueprint {
     pub stage: usize,
     /// Units that share a row, each with a part of its channels.
     pub split: usize,
+    /// The schedule is a block mask, not residues of segments.
+    pub blocks: bool,
+    /// The blocks of the mask have a bias.
+    pub bias: bool,
     /// What becomes of the results.
     pub role: Role,
     /// Whether the final launch finds partial results.

@@ -1,9 +1,9 @@
 //! The launches of a backward pass.
 
 use super::Plan;
-use super::tensors::{address, empty, labels, none};
+use super::tensors::{address, empty, labels, none, or_none};
 use crate::blueprint::Blueprint;
-use crate::unit::{deltas, key_gradients, query_gradients};
+use crate::unit::{deltas, key_gradients, query_gradients, sum_bias, zeros};
 use crate::walk::{Role, Rows};
 use cubecl::client::Client;
 use cubecl::ir::{ElemType, FloatKind};
@@ -20,6 +20,8 @@ pub struct Backward {
     pub v: TensorBinding,
     /// i32 `[batch, n_q]` and `[batch, n_k]`, contiguous.
     pub labels: Option<(TensorBinding, TensorBinding)>,
+    /// f32 `[batch, blocks]`, of stride 0 along the batch where it has one row for all.
+    pub bias: Option<TensorBinding>,
     /// `[batch, heads, n_q, d_v]`
     pub out: TensorBinding,
     /// f32 `[batch, heads, n_q]`, contiguous.
@@ -34,6 +36,8 @@ pub struct Backward {
     pub dk: TensorBinding,
     /// Written: the gradient of `v`, contiguous.
     pub dv: TensorBinding,
+    /// Written: the gradient of `bias`, f32 `[1 or batch, blocks]`, contiguous.
+    pub dbias: Option<TensorBinding>,
 }
 
 const FLOAT: ElemType = ElemType::Float(FloatKind::F32);
@@ -93,6 +97,7 @@ fn of_queries(client: &Client, plan: &Plan, tensors: &Backward, delta: &TensorBi
         ..
     } = *plan;
     let side = plan.side(Rows::Queries);
+    let sums = bias_sums(client, plan, tensors);
     let launch = |role, tiles: usize, partial: TensorBinding, dq: &TensorBinding| {
         if tiles == 0 || batch * heads == 0 {
             return;
@@ -130,10 +135,12 @@ fn of_queries(client: &Client, plan: &Plan, tensors: &Backward, delta: &TensorBi
             dlse.into_tensor_arg(),
             q_labels,
             k_labels,
+            or_none(client, &tensors.bias),
             plan.table_arg(),
             partial.into_tensor_arg(),
             delta.clone().into_tensor_arg(),
             dq.clone().into_tensor_arg(),
+            sums.clone().into_tensor_arg(),
             plan.args(tiles),
             blueprint,
             [dtype, if role == Role::Partial { FLOAT } else { dtype }],
@@ -145,6 +152,38 @@ fn of_queries(client: &Client, plan: &Plan, tensors: &Backward, delta: &TensorBi
         launch(Role::Partial, side.partial_tiles, none(client), &partial);
     }
     launch(Role::Final, side.final_tiles, partial, &tensors.dq);
+    if let Some(dbias) = tensors.dbias.clone()
+        && dbias.size() > 0
+    {
+        let cubes = dbias.size().div_ceil(64);
+        sum_bias::launch(
+            client,
+            spread(client, cubes),
+            CubeDim::new_1d(64),
+            address(&[(&sums, 4)]),
+            sums.into_tensor_arg(),
+            dbias.into_tensor_arg(),
+        );
+    }
+}
+
+/// Where tiles leave their sums of dS over a listed block: zeros, since a span may not reach every block.
+fn bias_sums(client: &Client, plan: &Plan, tensors: &Backward) -> TensorBinding {
+    let Some(dbias) = tensors.dbias.as_ref().filter(|dbias| dbias.size() > 0) else {
+        return none(client);
+    };
+    let sums = empty(
+        client,
+        [plan.batch, dbias.shape[1], plan.tiles_a_block(), 1],
+    );
+    zeros::launch(
+        client,
+        spread(client, sums.size().div_ceil(64)),
+        CubeDim::new_1d(64),
+        address(&[(&sums, 4)]),
+        sums.clone().into_buffer_arg(),
+    );
+    sums
 }
 
 fn of_keys(client: &Client, plan: &Plan, tensors: &Backward, delta: &TensorBinding) {
@@ -198,6 +237,7 @@ fn of_keys(client: &Client, plan: &Plan, tensors: &Backward, delta: &TensorBindi
             delta.clone().into_tensor_arg(),
             q_labels,
             k_labels,
+            or_none(client, &tensors.bias),
             plan.table_arg(),
             partial.0.into_tensor_arg(),
             partial.1.into_tensor_arg(),

@@ -1,7 +1,7 @@
 //! The launches of a forward pass.
 
 use super::Plan;
-use super::tensors::{address, empty, labels, none};
+use super::tensors::{address, empty, labels, none, or_none};
 use crate::blueprint::Blueprint;
 use crate::unit::attention;
 use crate::walk::{Role, Rows};
@@ -20,6 +20,8 @@ pub struct Forward {
     pub v: TensorBinding,
     /// i32 `[batch, n_q]` and `[batch, n_k]`, contiguous.
     pub labels: Option<(TensorBinding, TensorBinding)>,
+    /// f32 `[batch, blocks]`, of stride 0 along the batch where it has one row for all.
+    pub bias: Option<TensorBinding>,
     /// Written: `[batch, heads, n_q, d_v]`, contiguous.
     pub out: TensorBinding,
     /// Written: f32 `[batch, heads, n_q]`, contiguous.
@@ -66,6 +68,7 @@ pub fn forward(client: &Client, plan: &Plan, tensors: Forward) {
             v.into_tensor_arg(),
             q_labels,
             k_labels,
+            or_none(client, &tensors.bias),
             plan.table_arg(),
             partial.0.into_tensor_arg(),
             partial.1.into_tensor_arg(),

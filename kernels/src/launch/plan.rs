@@ -16,7 +16,7 @@ pub const WIDEST: usize = 256;
 /// Rows of a tile.
 const ROWS: usize = 64;
 /// Buffers of the kernel that has most, with the one of shapes and scalars.
-const BINDINGS: u32 = 14;
+const BINDINGS: u32 = 16;
 
 /// Which of the op's two passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +48,7 @@ pub struct Plan {
     pub(crate) kv_heads: usize,
     pub(crate) batch: usize,
     pub(crate) dtype: ElemType,
+    q_block: usize,
     args: [u32; 3],
     floats: [f32; 2],
 }
@@ -85,6 +86,8 @@ impl Tiles {
             rows: self.rows,
             stage: self.stage,
             split: self.split,
+            blocks: schedule.mask().is_some(),
+            bias: problem.bias,
             role: Role::Final,
             merges: false,
             causal: schedule.is_causal(),
@@ -173,6 +176,7 @@ impl Plan {
             kv_heads: problem.kv_heads,
             batch: problem.batch,
             dtype,
+            q_block: schedule.mask().map_or(1, |mask| mask.grid().q_block),
             args: [
                 dropout.seed as u32,
                 (dropout.seed >> 32) as u32,
@@ -195,6 +199,11 @@ impl Plan {
             keep,
             tiles as u32,
         )
+    }
+
+    /// Tiles of a query block of a block mask.
+    pub(crate) fn tiles_a_block(&self) -> usize {
+        self.q_block.div_ceil(self.blueprint.rows)
     }
 
     pub(crate) fn side(&self, rows: Rows) -> &Side {

@@ -16,6 +16,8 @@ pub struct Problem<'a> {
     pub dropout: Option<Dropout>,
     /// Whether queries and keys have labels.
     pub labels: bool,
+    /// Whether the blocks of the mask have a bias.
+    pub bias: bool,
     /// Type of queries, keys and values.
     pub dtype: ElemType,
     /// Batch entries.

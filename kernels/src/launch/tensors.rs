@@ -17,6 +17,12 @@ pub(crate) fn none(client: &Client) -> TensorBinding {
     empty(client, [1; 4])
 }
 
+/// A tensor, or what stands for it.
+pub(crate) fn or_none(client: &Client, tensor: &Option<TensorBinding>) -> TensorArg {
+    let tensor = tensor.clone().unwrap_or_else(|| none(client));
+    tensor.into_tensor_arg()
+}
+
 /// Labels of queries and keys, or what stands for them.
 pub(crate) fn labels(
     client: &Client,

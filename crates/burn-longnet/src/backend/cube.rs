@@ -2,7 +2,7 @@
 //! fallback for what they decline.
 
 use super::fallback;
-use crate::ops::{AttentionSpec, Labels, SparseAttentionOps};
+use crate::ops::{AttentionSpec, Bias, Labels, SparseAttentionOps};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_elem_type;
 use burn::backend::ops::IntTensorOps;
@@ -21,10 +21,11 @@ impl SparseAttentionOps for CubeBackend {
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
         labels: Labels<Self>,
+        bias: Bias<Self>,
         spec: AttentionSpec,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let Some(plan) = plan(Pass::Forward, &q, &k, &v, &labels, &spec) else {
-            return fallback::forward::<Self>(q, k, v, labels, &spec);
+        let Some(plan) = plan(Pass::Forward, &q, &k, &v, &labels, &bias, &spec) else {
+            return fallback::forward::<Self>(q, k, v, labels, bias, &spec);
         };
         let [batch, heads, n_q, _] = q.shape().dims();
         let out = empty(&q, [batch, heads, n_q, v.shape()[3]], q.dtype);
@@ -35,6 +36,7 @@ impl SparseAttentionOps for CubeBackend {
             k: rows(k),
             v: rows(v),
             labels: label_rows(labels),
+            bias: bias_rows(bias, batch),
             out: out.clone().binding(),
             lse: lse.clone().binding(),
         };
@@ -47,22 +49,34 @@ impl SparseAttentionOps for CubeBackend {
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
         labels: Labels<Self>,
+        bias: Bias<Self>,
         out: FloatTensor<Self>,
         lse: FloatTensor<Self>,
         dout: FloatTensor<Self>,
         dlse: FloatTensor<Self>,
         spec: AttentionSpec,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let Some(plan) = plan(Pass::Backward, &q, &k, &v, &labels, &spec) else {
-            return fallback::backward::<Self>(q, k, v, labels, out, lse, dout, dlse, &spec);
+    ) -> (
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+    ) {
+        let Some(plan) = plan(Pass::Backward, &q, &k, &v, &labels, &bias, &spec) else {
+            return fallback::backward::<Self>(q, k, v, labels, bias, out, lse, dout, dlse, &spec);
         };
         let [dq, dk, dv] = [&q, &k, &v].map(|t| empty(t, t.shape(), t.dtype));
-        let client = q.client.clone();
+        let (client, batch) = (q.client.clone(), q.shape()[0]);
+        // A bias that is absent has a gradient without elements.
+        let (dbias, has_bias) = match &bias {
+            Bias::None => (empty(&q, [0], DType::F32), false),
+            Bias::Blocks(bias) => (empty(&q, bias.shape(), DType::F32), true),
+        };
         let tensors = Backward {
             q: rows(q),
             k: rows(k),
             v: rows(v),
             labels: label_rows(labels),
+            bias: bias_rows(bias, batch),
             out: rows(out),
             lse: into_contiguous(lse).binding(),
             dout: rows(dout),
@@ -70,9 +84,10 @@ impl SparseAttentionOps for CubeBackend {
             dq: dq.clone().binding(),
             dk: dk.clone().binding(),
             dv: dv.clone().binding(),
+            dbias: has_bias.then(|| dbias.clone().binding()),
         };
         backward(&client, &plan, tensors);
-        (dq, dk, dv)
+        (dq, dk, dv, dbias)
     }
 }
 
@@ -83,6 +98,7 @@ fn plan(
     k: &CubeTensor,
     v: &CubeTensor,
     labels: &Labels<CubeBackend>,
+    bias: &Bias<CubeBackend>,
     spec: &AttentionSpec,
 ) -> Option<Plan> {
     let problem = Problem {
@@ -91,6 +107,7 @@ fn plan(
         gradient: spec.gradient,
         dropout: spec.dropout,
         labels: matches!(labels, Labels::Pair { .. }),
+        bias: matches!(bias, Bias::Blocks(_)),
         dtype: dtype_to_elem_type(q.dtype),
         batch: q.shape()[0],
         kv_heads: k.shape()[1],
@@ -129,4 +146,16 @@ fn label_rows(labels: Labels<CubeBackend>) -> Option<(TensorBinding, TensorBindi
         Labels::None => None,
         Labels::Pair { q, k } => Some((rows(q), rows(k))),
     }
+}
+
+/// A bias `[1 or batch, blocks]`, one row for all through a stride of 0.
+fn bias_rows(bias: Bias<CubeBackend>, batch: usize) -> Option<TensorBinding> {
+    let Bias::Blocks(bias) = bias else {
+        return None;
+    };
+    let mut binding = into_contiguous(bias).binding();
+    if binding.shape[0] != batch {
+        binding.strides[0] = 0;
+    }
+    Some(binding)
 }

@@ -7,7 +7,10 @@ use cubecl::prelude::*;
 use cubecl::server::Handle;
 use half::{bf16, f16};
 use longnet_pattern::dropout::mix;
-use longnet_pattern::{DilatedPattern, Dropout, HIDDEN, MixGradient, Schedule, Span, Tail};
+use longnet_pattern::{
+    BlockGrid, BlockMask, DilatedPattern, Dropout, HIDDEN, MixGradient, Pattern, Schedule, Span,
+    Tail,
+};
 
 use super::Variant;
 use super::reference::{Inputs, Problem, Results};
@@ -43,6 +46,15 @@ pub fn variants() -> Vec<Variant> {
         labels: None,
         dropout: None,
         mix: MixGradient::Exact,
+        biases: 0,
+    };
+    // Two heads of lists of their own, blocks that tiles do not divide, one row of which sees nothing.
+    let blocks = |causal, span| {
+        let mask = BlockMask::new(2, BlockGrid::cross(75, 75, 20, 12))
+            .causal(causal)
+            .build_from_fn(|head, i, j| i != 1 && (i * 5 + j * 3 + head) % 4 < 3)
+            .expect("a right mask");
+        Pattern::from(mask).schedule(span).expect("a right span")
     };
     let full = Span::full(75);
     // Neither range starts at the start of a segment.
@@ -124,6 +136,32 @@ pub fn variants() -> Vec<Variant> {
             },
             F32,
         ),
+        (
+            "a block mask, causal, bf16",
+            problem(blocks(true, full)),
+            Choice {
+                kind: FloatKind::BF16,
+                ..F32
+            },
+        ),
+        (
+            "a block mask, a bias for all",
+            Problem {
+                biases: 1,
+                ..problem(blocks(false, shifted))
+            },
+            F32,
+        ),
+        (
+            "a block mask, a bias each, dropout, labels, causal",
+            Problem {
+                biases: 2,
+                labels: Some([labels(75, 0), labels(75, 3)]),
+                dropout: Some(Dropout { p: 0.3, seed: 7 }),
+                ..problem(blocks(true, full))
+            },
+            F32,
+        ),
     ];
     cases
         .into_iter()
@@ -153,12 +191,14 @@ fn check(client: &Client, problem: &Problem, choice: Choice) -> Result<(), Strin
         dq,
         dk,
         dv,
+        dbias,
     } = &results;
     compare("out", out, &expected.out, forward)?;
     compare("lse", lse, &expected.lse, 1e-5)?;
     compare("dq", dq, &expected.dq, backward)?;
     compare("dk", dk, &expected.dk, backward)?;
-    compare("dv", dv, &expected.dv, backward)
+    compare("dv", dv, &expected.dv, backward)?;
+    compare("dbias", dbias, &expected.dbias, backward)
 }
 
 /// The relative error by root mean squares; what is minus infinity must be so exactly.
@@ -174,7 +214,11 @@ fn compare(name: &str, found: &[f64], expected: &[f64], tolerance: f64) -> Resul
         error += (found - expected).powi(2);
         size += expected.powi(2);
     }
-    let relative = (error / size).sqrt();
+    let relative = if error > 0.0 {
+        (error / size).sqrt()
+    } else {
+        0.0
+    };
     if found.len() == expected.len() && relative <= tolerance {
         return Ok(());
     }
@@ -188,6 +232,7 @@ fn inputs(problem: &Problem, kind: FloatKind) -> Inputs {
     let heads = problem.batch * problem.schedule.heads();
     let kv_heads = problem.batch * problem.kv_heads;
     let (n_q, n_k) = problem.rows();
+    let blocks = problem.schedule.mask().map_or(0, |mask| mask.blocks());
     let draw = |count: usize, seed: u32, kind: FloatKind| -> Vec<f64> {
         (0..count as u32)
             .map(|i| f64::from(mix(mix(seed) ^ i)) / 2f64.powi(31) - 1.0)
@@ -200,6 +245,7 @@ fn inputs(problem: &Problem, kind: FloatKind) -> Inputs {
         v: draw(kv_heads * n_k * problem.d_v, 3, kind),
         dout: draw(heads * n_q * problem.d_v, 4, kind),
         dlse: draw(heads * n_q, 5, FloatKind::F32),
+        bias: draw(problem.biases * blocks, 6, FloatKind::F32),
     }
 }
 
@@ -339,6 +385,7 @@ fn run(
         gradient: problem.mix,
         dropout: problem.dropout,
         labels: problem.labels.is_some(),
+        bias: problem.biases > 0,
         dtype: ElemType::Float(kind),
         batch,
         kv_heads,
@@ -369,6 +416,20 @@ fn run(
     let v = spaced(&inputs.v, [batch, kv_heads, n_k, d_v]);
     let dout = spaced(&inputs.dout, [batch, heads, n_q, d_v]);
     let dlse = Tensor4::contiguous(client, &inputs.dlse, &[batch, heads, n_q], float).binding();
+    // One row for all batch entries has no step from one to the next.
+    let (bias, dbias) = match problem.schedule.mask().filter(|_| problem.biases > 0) {
+        None => (None, None),
+        Some(mask) => {
+            let shape = [problem.biases, mask.blocks()];
+            let mut bias = Tensor4::contiguous(client, &inputs.bias, &shape, float);
+            if problem.biases == 1 {
+                bias.shape[0] = batch;
+                bias.strides[0] = 0;
+            }
+            (Some(bias), Some(Tensor4::empty(client, &shape, float)))
+        }
+    };
+    let bias = bias.map(|bias| bias.binding());
     let out = Tensor4::empty(client, &[batch, heads, n_q, d_v], kind);
     let lse = Tensor4::empty(client, &[batch, heads, n_q], float);
     launch::forward(
@@ -379,6 +440,7 @@ fn run(
             k: k.clone(),
             v: v.clone(),
             labels: labels.clone(),
+            bias: bias.clone(),
             out: out.binding(),
             lse: lse.binding(),
         },
@@ -394,6 +456,8 @@ fn run(
             k,
             v,
             labels,
+            bias,
+            dbias: dbias.as_ref().map(Tensor4::binding),
             out: out.binding(),
             lse: lse.binding(),
             dout,
@@ -409,5 +473,6 @@ fn run(
         dq: dq.read(client)?,
         dk: dk.read(client)?,
         dv: dv.read(client)?,
+        dbias: dbias.map_or(Ok(Vec::new()), |dbias| dbias.read(client))?,
     })
 }
