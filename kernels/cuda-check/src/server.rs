@@ -1,6 +1,6 @@
 //! A CubeCL server whose device is this crate: it records what is launched, or emulates it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -93,7 +93,6 @@ struct EmulatedServer {
     mode: Mode,
     utilities: Arc<ServerUtilities>,
     allocations: HashMap<ManagedMemoryId, Allocation>,
-    kernels: HashMap<KernelId, Kernel>,
     /// The first launch that failed. What follows cannot be relied on.
     failure: Option<String>,
 }
@@ -123,7 +122,6 @@ impl EmulatedServer {
             mode,
             utilities: Arc::new(utilities),
             allocations: HashMap::new(),
-            kernels: HashMap::new(),
             failure: None,
         }
     }
@@ -145,6 +143,35 @@ impl EmulatedServer {
         Ok(&mut allocation.bytes()[range.start as usize..range.end as usize])
     }
 
+    /// `kernel` for the host: made once for all devices.
+    fn compiled(&self, kernel: &dyn CubeKernel) -> Result<Kernel, ServerError> {
+        static KERNELS: Mutex<BTreeMap<u32, HashMap<KernelId, Kernel>>> =
+            Mutex::new(BTreeMap::new());
+        let version = self.arch.version();
+        let kernels = || KERNELS.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = kernels()
+            .get(&version)
+            .and_then(|known| known.get(&kernel.id()).cloned());
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let source = Source::of(kernel, self.arch).map_err(stopped)?;
+        let most = self.utilities.properties.hardware.max_shared_memory_size;
+        if source.shared_bytes > most {
+            let bytes = source.shared_bytes;
+            return Err(failed(format!(
+                "{}: {bytes} bytes of shared memory, {most} at most",
+                source.entry
+            )));
+        }
+        let compiled = Kernel::compile(&source).map_err(stopped)?;
+        kernels()
+            .entry(version)
+            .or_default()
+            .insert(kernel.id(), compiled.clone());
+        Ok(compiled)
+    }
+
     fn run(
         &mut self,
         kernel: &dyn CubeKernel,
@@ -152,24 +179,7 @@ impl EmulatedServer {
         arguments: &KernelArguments,
         order: Order,
     ) -> Result<(), ServerError> {
-        let id = kernel.id();
-        let compiled = match self.kernels.get(&id) {
-            Some(compiled) => compiled.clone(),
-            None => {
-                let source = Source::of(kernel, self.arch).map_err(stopped)?;
-                let most = self.utilities.properties.hardware.max_shared_memory_size;
-                if source.shared_bytes > most {
-                    let bytes = source.shared_bytes;
-                    return Err(failed(format!(
-                        "{}: {bytes} bytes of shared memory, {most} at most",
-                        source.entry
-                    )));
-                }
-                let compiled = Kernel::compile(&source).map_err(stopped)?;
-                self.kernels.insert(id, compiled.clone());
-                compiled
-            }
-        };
+        let compiled = self.compiled(kernel)?;
         let grid = match &count {
             CubeCount::Static(x, y, z) => [*x, *y, *z],
             CubeCount::Dynamic(binding) => {

@@ -40,6 +40,7 @@ fn product(arch: Arch) -> Source {
             tensor(32, 64, 4),
             64,
             64,
+            true,
             ElemType::Float(FloatKind::BF16),
         );
     }

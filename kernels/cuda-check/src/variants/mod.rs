@@ -1,7 +1,7 @@
 //! The project's kernels, each with a problem that it is compiled for and emulated on.
 
+mod attention;
 mod reference;
-mod unit;
 
 use cubecl::client::Client;
 
@@ -17,5 +17,5 @@ pub struct Variant {
 
 /// All of them.
 pub fn all() -> Vec<Variant> {
-    unit::variants()
+    attention::variants()
 }

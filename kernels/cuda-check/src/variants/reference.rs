@@ -22,6 +22,8 @@ pub struct Problem {
     pub dropout: Option<Dropout>,
     /// How the mix of branches is differentiated.
     pub mix: MixGradient,
+    /// Of a block mask: for how many batch entries its blocks have a bias, 0, 1 or all.
+    pub biases: usize,
 }
 
 /// The tensors of a call, each contiguous.
@@ -36,6 +38,8 @@ pub struct Inputs {
     pub dout: Vec<f64>,
     /// `[batch, heads, n_q]`
     pub dlse: Vec<f64>,
+    /// `[biases, blocks]`
+    pub bias: Vec<f64>,
 }
 
 /// The results of a call, each contiguous.
@@ -50,6 +54,8 @@ pub struct Results {
     pub dk: Vec<f64>,
     /// As `v`.
     pub dv: Vec<f64>,
+    /// As `bias`.
+    pub dbias: Vec<f64>,
 }
 
 /// A pair as one branch sees it.
@@ -58,6 +64,8 @@ struct Seen {
     key: usize,
     score: f64,
     factor: f64,
+    /// The place in the bias, if there is one.
+    bias: Option<usize>,
 }
 
 impl Problem {
@@ -70,6 +78,9 @@ impl Problem {
     fn sees(&self, branch: usize, head: usize, query: usize, key: usize) -> bool {
         let span = self.schedule.span();
         let (i, j) = (span.q_start + query, span.k_start + key);
+        if let Some(mask) = self.schedule.mask() {
+            return mask.sees(head, i, j);
+        }
         let shape = self.schedule.branch(branch);
         let (segment, rate) = (shape.segment, shape.dilation);
         self.schedule.offset(branch, head).is_some_and(|offset| {
@@ -78,6 +89,15 @@ impl Problem {
                 && j % segment % rate == offset
                 && (!self.schedule.is_causal() || j <= i)
         })
+    }
+
+    /// The place of a pair's block in the bias.
+    fn bias_of(&self, batch: usize, head: usize, query: usize, key: usize) -> Option<usize> {
+        let mask = self.schedule.mask().filter(|_| self.biases > 0)?;
+        let (span, grid) = (self.schedule.span(), mask.grid());
+        let i = (span.q_start + query) / grid.q_block;
+        let j = (span.k_start + key) / grid.k_block;
+        Some(batch % self.biases * mask.blocks() + mask.bias_index(head, i, j)?)
     }
 
     /// Forward and backward.
@@ -91,6 +111,7 @@ impl Problem {
             dq: vec![0.0; inputs.q.len()],
             dk: vec![0.0; inputs.k.len()],
             dv: vec![0.0; inputs.v.len()],
+            dbias: vec![0.0; inputs.bias.len()],
         };
         for (flat, query) in (0..self.batch * heads).flat_map(|f| (0..n_q).map(move |q| (f, q))) {
             let (batch, head) = (flat / heads, flat % heads);
@@ -116,11 +137,13 @@ impl Problem {
                     .as_ref()
                     .map_or(1.0, |dropout| dropout.factor(batch, heads, head, i, j));
                 let k = &inputs.k[key_row(key) * d..][..d];
+                let bias = self.bias_of(batch, head, query, key);
                 seen.push(Seen {
                     branch,
                     key,
-                    score: self.scale * dot(q, k),
+                    score: self.scale * dot(q, k) + bias.map_or(0.0, |at| inputs.bias[at]),
                     factor,
+                    bias,
                 });
             }
             let zeros: Vec<usize> = (0..branches)
@@ -168,6 +191,9 @@ impl Problem {
             for pair in &seen {
                 let at = key_row(pair.key);
                 let gain = pair.factor * dot(dout, value(pair.key)) - deltas[pair.branch];
+                if let Some(at) = pair.bias {
+                    results.dbias[at] += weight(pair) * gain;
+                }
                 let slope = self.scale * weight(pair) * gain;
                 let k = &inputs.k[at * d..][..d];
                 add(&mut results.dq[row * d..][..d], slope, k);

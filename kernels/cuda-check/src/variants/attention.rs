@@ -1,13 +1,16 @@
-//! The kernels of one unit a row.
+//! Forward and backward through the project's own launches.
 
-use burn_longnet_kernels::launch::{self, Backward, Forward, Plan, Tiles};
+use burn_longnet_kernels::launch::{self, Backward, Forward, Pass, Plan, Tiles};
 use cubecl::client::Client;
 use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 use half::{bf16, f16};
 use longnet_pattern::dropout::mix;
-use longnet_pattern::{DilatedPattern, Dropout, HIDDEN, MixGradient, Schedule, Span, Tail};
+use longnet_pattern::{
+    BlockGrid, BlockMask, DilatedPattern, Dropout, HIDDEN, MixGradient, Pattern, Schedule, Span,
+    Tail,
+};
 
 use super::Variant;
 use super::reference::{Inputs, Problem, Results};
@@ -16,16 +19,13 @@ use super::reference::{Inputs, Problem, Results};
 #[derive(Clone, Copy)]
 struct Choice {
     kind: FloatKind,
-    rows: usize,
-    stage: usize,
-    split: usize,
+    /// `None`: what the plan picks for the device.
+    tiles: Option<Tiles>,
 }
 
 const F32: Choice = Choice {
     kind: FloatKind::F32,
-    rows: 32,
-    stage: 16,
-    split: 1,
+    tiles: None,
 };
 
 /// A small problem in each way that compiles to other code.
@@ -46,6 +46,15 @@ pub fn variants() -> Vec<Variant> {
         labels: None,
         dropout: None,
         mix: MixGradient::Exact,
+        biases: 0,
+    };
+    // Two heads of lists of their own, blocks that tiles do not divide, one row of which sees nothing.
+    let blocks = |causal, span| {
+        let mask = BlockMask::new(2, BlockGrid::cross(75, 75, 20, 12))
+            .causal(causal)
+            .build_from_fn(|head, i, j| i != 1 && (i * 5 + j * 3 + head) % 4 < 3)
+            .expect("a right mask");
+        Pattern::from(mask).schedule(span).expect("a right span")
     };
     let full = Span::full(75);
     // Neither range starts at the start of a segment.
@@ -77,8 +86,11 @@ pub fn variants() -> Vec<Variant> {
             problem(schedule(three(), full)),
             Choice {
                 kind: FloatKind::F16,
-                split: 2,
-                ..F32
+                tiles: Some(Tiles {
+                    rows: 32,
+                    stage: 16,
+                    split: 2,
+                }),
             },
         ),
         (
@@ -124,11 +136,37 @@ pub fn variants() -> Vec<Variant> {
             },
             F32,
         ),
+        (
+            "a block mask, causal, bf16",
+            problem(blocks(true, full)),
+            Choice {
+                kind: FloatKind::BF16,
+                ..F32
+            },
+        ),
+        (
+            "a block mask, a bias for all",
+            Problem {
+                biases: 1,
+                ..problem(blocks(false, shifted))
+            },
+            F32,
+        ),
+        (
+            "a block mask, a bias each, dropout, labels, causal",
+            Problem {
+                biases: 2,
+                labels: Some([labels(75, 0), labels(75, 3)]),
+                dropout: Some(Dropout { p: 0.3, seed: 7 }),
+                ..problem(blocks(true, full))
+            },
+            F32,
+        ),
     ];
     cases
         .into_iter()
         .map(|(name, problem, choice)| Variant {
-            name: format!("unit: {name}"),
+            name: format!("attention: {name}"),
             hot: false,
             run: Box::new(move |client| check(client, &problem, choice)),
         })
@@ -153,12 +191,14 @@ fn check(client: &Client, problem: &Problem, choice: Choice) -> Result<(), Strin
         dq,
         dk,
         dv,
+        dbias,
     } = &results;
     compare("out", out, &expected.out, forward)?;
     compare("lse", lse, &expected.lse, 1e-5)?;
     compare("dq", dq, &expected.dq, backward)?;
     compare("dk", dk, &expected.dk, backward)?;
-    compare("dv", dv, &expected.dv, backward)
+    compare("dv", dv, &expected.dv, backward)?;
+    compare("dbias", dbias, &expected.dbias, backward)
 }
 
 /// The relative error by root mean squares; what is minus infinity must be so exactly.
@@ -174,7 +214,11 @@ fn compare(name: &str, found: &[f64], expected: &[f64], tolerance: f64) -> Resul
         error += (found - expected).powi(2);
         size += expected.powi(2);
     }
-    let relative = (error / size).sqrt();
+    let relative = if error > 0.0 {
+        (error / size).sqrt()
+    } else {
+        0.0
+    };
     if found.len() == expected.len() && relative <= tolerance {
         return Ok(());
     }
@@ -188,6 +232,7 @@ fn inputs(problem: &Problem, kind: FloatKind) -> Inputs {
     let heads = problem.batch * problem.schedule.heads();
     let kv_heads = problem.batch * problem.kv_heads;
     let (n_q, n_k) = problem.rows();
+    let blocks = problem.schedule.mask().map_or(0, |mask| mask.blocks());
     let draw = |count: usize, seed: u32, kind: FloatKind| -> Vec<f64> {
         (0..count as u32)
             .map(|i| f64::from(mix(mix(seed) ^ i)) / 2f64.powi(31) - 1.0)
@@ -200,6 +245,7 @@ fn inputs(problem: &Problem, kind: FloatKind) -> Inputs {
         v: draw(kv_heads * n_k * problem.d_v, 3, kind),
         dout: draw(heads * n_q * problem.d_v, 4, kind),
         dlse: draw(heads * n_q, 5, FloatKind::F32),
+        bias: draw(problem.biases * blocks, 6, FloatKind::F32),
     }
 }
 
@@ -316,7 +362,7 @@ impl Tensor4 {
     }
 }
 
-/// Runs the op's two passes.
+/// Forward and backward on the device.
 fn run(
     client: &Client,
     problem: &Problem,
@@ -339,72 +385,94 @@ fn run(
         gradient: problem.mix,
         dropout: problem.dropout,
         labels: problem.labels.is_some(),
-        bias: false,
+        bias: problem.biases > 0,
         dtype: ElemType::Float(kind),
         batch,
         kv_heads,
         d,
         d_v,
     };
-    let tiles = Tiles {
-        rows: choice.rows,
-        stage: choice.stage,
-        split: choice.split,
+    let plan = |pass| {
+        match choice.tiles {
+            Some(tiles) => Plan::with_tiles(client, &call, tiles),
+            None => Plan::new(client, &call, pass),
+        }
+        .map_err(|declined| declined.to_string())
     };
-    let plan = Plan::with_tiles(client, &call, tiles).map_err(|error| error.to_string())?;
+    let labels = problem.labels.as_ref().map(|labels| {
+        let [q, k] = labels.each_ref().map(|labels| {
+            let shape = [batch, labels.len() / batch];
+            let handle = client.create_from_slice(bytemuck::cast_slice(labels));
+            // SAFETY: the handle was made of as many elements.
+            unsafe { TensorBinding::from_raw_parts(handle, [shape[1], 1].into(), shape.into()) }
+        });
+        (q, k)
+    });
 
     let float = FloatKind::F32;
-    let spaced = |values: &[f64], shape| Tensor4::spaced(client, values, shape, kind);
+    let spaced = |values: &[f64], shape| Tensor4::spaced(client, values, shape, kind).binding();
     let q = spaced(&inputs.q, [batch, heads, n_q, d]);
     let k = spaced(&inputs.k, [batch, kv_heads, n_k, d]);
     let v = spaced(&inputs.v, [batch, kv_heads, n_k, d_v]);
     let dout = spaced(&inputs.dout, [batch, heads, n_q, d_v]);
-    let dlse = Tensor4::contiguous(client, &inputs.dlse, &[batch, heads, n_q], float);
-    let labels = problem.labels.as_ref().map(|[q, k]| {
-        let tensor = |labels: &[i32], n| {
-            let handle = client.create_from_slice(bytemuck::cast_slice(labels));
-            // SAFETY: the handle was made of as many elements.
-            unsafe { TensorBinding::from_raw_parts(handle, [n, 1].into(), [batch, n].into()) }
-        };
-        (tensor(q, n_q), tensor(k, n_k))
-    });
-    let empty = |shape: &[usize], kind| Tensor4::empty(client, shape, kind);
-    let out = empty(&[batch, heads, n_q, d_v], kind);
-    let lse = empty(&[batch, heads, n_q], float);
-    let dq = empty(&[batch, heads, n_q, d], kind);
-    let dk = empty(&[batch, kv_heads, n_k, d], kind);
-    let dv = empty(&[batch, kv_heads, n_k, d_v], kind);
-    let forward = Forward {
-        q: q.binding(),
-        k: k.binding(),
-        v: v.binding(),
-        labels: labels.clone(),
-        bias: None,
-        out: out.binding(),
-        lse: lse.binding(),
+    let dlse = Tensor4::contiguous(client, &inputs.dlse, &[batch, heads, n_q], float).binding();
+    // One row for all batch entries has no step from one to the next.
+    let (bias, dbias) = match problem.schedule.mask().filter(|_| problem.biases > 0) {
+        None => (None, None),
+        Some(mask) => {
+            let shape = [problem.biases, mask.blocks()];
+            let mut bias = Tensor4::contiguous(client, &inputs.bias, &shape, float);
+            if problem.biases == 1 {
+                bias.shape[0] = batch;
+                bias.strides[0] = 0;
+            }
+            (Some(bias), Some(Tensor4::empty(client, &shape, float)))
+        }
     };
-    launch::forward(client, &plan, forward);
-    let backward = Backward {
-        q: q.binding(),
-        k: k.binding(),
-        v: v.binding(),
-        labels,
-        bias: None,
-        out: out.binding(),
-        lse: lse.binding(),
-        dout: dout.binding(),
-        dlse: dlse.binding(),
-        dq: dq.binding(),
-        dk: dk.binding(),
-        dv: dv.binding(),
-        dbias: None,
-    };
-    launch::backward(client, &plan, backward);
+    let bias = bias.map(|bias| bias.binding());
+    let out = Tensor4::empty(client, &[batch, heads, n_q, d_v], kind);
+    let lse = Tensor4::empty(client, &[batch, heads, n_q], float);
+    launch::forward(
+        client,
+        &plan(Pass::Forward)?,
+        Forward {
+            q: q.clone(),
+            k: k.clone(),
+            v: v.clone(),
+            labels: labels.clone(),
+            bias: bias.clone(),
+            out: out.binding(),
+            lse: lse.binding(),
+        },
+    );
+    let dq = Tensor4::empty(client, &[batch, heads, n_q, d], kind);
+    let dk = Tensor4::empty(client, &[batch, kv_heads, n_k, d], kind);
+    let dv = Tensor4::empty(client, &[batch, kv_heads, n_k, d_v], kind);
+    launch::backward(
+        client,
+        &plan(Pass::Backward)?,
+        Backward {
+            q,
+            k,
+            v,
+            labels,
+            bias,
+            dbias: dbias.as_ref().map(Tensor4::binding),
+            out: out.binding(),
+            lse: lse.binding(),
+            dout,
+            dlse,
+            dq: dq.binding(),
+            dk: dk.binding(),
+            dv: dv.binding(),
+        },
+    );
     Ok(Results {
         out: out.read(client)?,
         lse: lse.read(client)?,
         dq: dq.read(client)?,
         dk: dk.read(client)?,
         dv: dv.read(client)?,
+        dbias: dbias.map_or(Ok(Vec::new()), |dbias| dbias.read(client))?,
     })
 }
