@@ -12,6 +12,8 @@
 
 pub mod blueprint;
 #[allow(missing_docs, reason = "the macros of CubeCL write items without")]
+pub mod mma;
+#[allow(missing_docs, reason = "the macros of CubeCL write items without")]
 pub mod rules;
 pub mod table;
 #[allow(missing_docs, reason = "the macros of CubeCL write items without")]

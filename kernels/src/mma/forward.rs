@@ -1,0 +1,354 @@
+//! Forward: one softmax over everything that a row sees.
+
+use super::blueprint::{MmaBlueprint, line};
+use super::fragment::*;
+use super::rows::*;
+use super::stage::*;
+use crate::rules::{Args, dropout_factor, dropout_key, labels_match};
+use crate::walk::{Role, Rows, class_of, final_branch, slot_of, tile, zero_keys};
+use cubecl::prelude::*;
+
+/// Out and lse of a tile of queries; as [`crate::unit::attention`], `out` and `partial_out` in pairs of
+/// channels.
+#[cube(launch, launch_unchecked, create_dummy_kernel, address_type = "dynamic")]
+pub fn attention<E: Float, O: Float>(
+    q: &Tensor<Eight<E>>,
+    k: &Tensor<Eight<E>>,
+    v: &Tensor<Eight<E>>,
+    q_labels: &[i32],
+    k_labels: &[i32],
+    table: &[u32],
+    partial_out: &Tensor<Pair<f32>>,
+    partial_lse: &Tensor<f32>,
+    out: &mut Tensor<Pair<O>>,
+    lse: &mut Tensor<f32>,
+    args: Args,
+    #[comptime] blueprint: MmaBlueprint,
+    #[define(E, O)] _types: [ElemType; 2],
+) {
+    let MmaBlueprint {
+        d,
+        d_v,
+        tiles,
+        stage: columns,
+        stages,
+        resident,
+        role,
+        causal,
+        copy_async: ptx,
+        ..
+    } = comptime!(blueprint);
+    let rows = comptime!(blueprint.rows());
+    let own_rows = comptime!(tiles * 16);
+    let (depth, v_depth) = comptime!((d.div_ceil(16), d_v.div_ceil(16)));
+    let (k_line, v_line) = comptime!((line(d), line(d_v)));
+
+    let (heads, group) = (table[5], table[6]);
+    let (batch, head) = (CUBE_POS_Y / heads, CUBE_POS_Y % heads);
+    let number = CUBE_POS_Z * CUBE_COUNT_X + CUBE_POS_X;
+    if number >= args.tiles {
+        terminate!();
+    }
+    // The last rows of a causal sequence see most: they go first.
+    let tile = tile(
+        table,
+        args.tiles - 1 - number,
+        head,
+        rows as u32,
+        Rows::Queries,
+        role,
+    );
+    if !tile.exists {
+        terminate!();
+    }
+    let plane = UNIT_POS / 32;
+    let lane = UNIT_POS % 32;
+    let own_row = plane as usize * own_rows;
+    // Index of the plane's first row, and of the lane's.
+    let plane_t = tile.first + plane * own_rows as u32;
+    let lane_t = plane_t + lane / 4;
+
+    let mut queries = Shared::<[Eight<E>]>::new_aligned_slice(comptime!(rows * k_line), 16usize);
+    let mut keys =
+        Shared::<[Eight<E>]>::new_aligned_slice(comptime!(stages * columns * k_line), 16usize);
+    let mut values =
+        Shared::<[Eight<E>]>::new_aligned_slice(comptime!(stages * columns * v_line), 16usize);
+    let mut labels = Shared::<[i32]>::new_slice(comptime!(if blueprint.labels {
+        stages * columns
+    } else {
+        1
+    }));
+
+    let kv_head = (head / group) as usize;
+    let q_rows = rows_of::<E>(q, batch as usize, head as usize);
+    let k_rows = rows_of::<E>(k, batch as usize, kv_head);
+    let v_rows = rows_of::<E>(v, batch as usize, kv_head);
+
+    let mut end = tile.k_high;
+    if comptime!(causal) {
+        end = end.min((tile.first + rows as u32).min(tile.q_high));
+    }
+    if tile.class != class_of(table, tile.branch, head) {
+        end = 0u32;
+    }
+
+    clear_tail::<E>(&mut queries, rows, d, blueprint);
+    clear_tail::<E>(&mut keys, comptime!(stages * columns), d, blueprint);
+    clear_tail::<E>(&mut values, comptime!(stages * columns), d_v, blueprint);
+    let mut begin = tile.k_low;
+    let any = begin < end;
+    if any {
+        stage::<E>(
+            q, &q_rows, &tile, tile.q_start, tile.first, tile.q_low, tile.q_high, &mut queries,
+            0usize, rows, d, blueprint,
+        );
+        if comptime!(stages == 2) {
+            stage::<E>(
+                k, &k_rows, &tile, tile.k_start, begin, begin, end, &mut keys, 0usize, columns, d,
+                blueprint,
+            );
+            stage::<E>(
+                v, &v_rows, &tile, tile.k_start, begin, begin, end, &mut values, 0usize, columns,
+                d_v, blueprint,
+            );
+            if comptime!(blueprint.labels) {
+                if UNIT_POS < columns as u32 && begin + UNIT_POS < end {
+                    labels[UNIT_POS as usize] =
+                        k_labels[(batch * table[3] + tile.k_row(begin + UNIT_POS)) as usize];
+                }
+            }
+        }
+    }
+    commit(blueprint);
+    arrive(blueprint);
+    sync_cube();
+    let own = lefts::<E>(&queries, own_row, tiles, depth, k_line, resident);
+
+    // Of each of the lane's rows: two a tile.
+    let states = comptime!(tiles * 2);
+    let mut max = Array::<f32>::new(states);
+    let mut sum = Array::<f32>::new(states);
+    let mut own_labels = Array::<i32>::new(states);
+    #[unroll]
+    for x in 0..states {
+        max[x] = args.empty;
+        sum[x] = 0.0f32;
+        if comptime!(blueprint.labels) {
+            let t = lane_t + (x * 8) as u32;
+            own_labels[x] = 0i32;
+            if t >= tile.q_low && t < tile.q_high {
+                own_labels[x] = q_labels[(batch * table[2] + tile.q_row(t)) as usize];
+            }
+        }
+    }
+    let mut acc = zeros(comptime!(tiles * v_depth * 2));
+    let scale = args.scale * f32::new(LOG2_E);
+    let drop_key = dropout_key(&args, CUBE_POS_Y);
+
+    let mut at = 0usize;
+    while begin < end {
+        let next = begin + columns as u32;
+        if comptime!(stages == 1) {
+            sync_cube();
+            stage::<E>(
+                k, &k_rows, &tile, tile.k_start, begin, begin, end, &mut keys, 0usize, columns, d,
+                blueprint,
+            );
+            stage::<E>(
+                v, &v_rows, &tile, tile.k_start, begin, begin, end, &mut values, 0usize, columns,
+                d_v, blueprint,
+            );
+            if comptime!(blueprint.labels) {
+                if UNIT_POS < columns as u32 && begin + UNIT_POS < end {
+                    labels[UNIT_POS as usize] =
+                        k_labels[(batch * table[3] + tile.k_row(begin + UNIT_POS)) as usize];
+                }
+            }
+            commit(blueprint);
+        }
+        arrive(blueprint);
+        sync_cube();
+        let mut next_label = 0i32;
+        if comptime!(stages == 2) {
+            if next < end {
+                let free = columns - at;
+                stage::<E>(
+                    k, &k_rows, &tile, tile.k_start, next, next, end, &mut keys, free, columns, d,
+                    blueprint,
+                );
+                stage::<E>(
+                    v, &v_rows, &tile, tile.k_start, next, next, end, &mut values, free, columns,
+                    d_v, blueprint,
+                );
+                if comptime!(blueprint.labels) {
+                    if UNIT_POS < columns as u32 && next + UNIT_POS < end {
+                        next_label =
+                            k_labels[(batch * table[3] + tile.k_row(next + UNIT_POS)) as usize];
+                    }
+                }
+            }
+            commit(blueprint);
+        }
+
+        // Causal: a plane has nothing to do past its last row.
+        let mut busy = true;
+        if comptime!(causal) {
+            busy = begin < plane_t + own_rows as u32;
+        }
+        if busy {
+            let mut scores = products::<E>(
+                &own, &queries, own_row, &keys, at, tiles, columns, depth, k_line, resident,
+            );
+            let mut partial = next > end;
+            if comptime!(causal) {
+                partial = partial || next > plane_t + 1;
+            }
+            if comptime!(blueprint.labels) {
+                partial = true;
+            }
+            if partial {
+                #[unroll]
+                for x in 0..states {
+                    let mut row_end = end;
+                    if comptime!(causal) {
+                        row_end = row_end.min(lane_t + (x * 8) as u32 + 1);
+                    }
+                    #[unroll]
+                    for n in 0..comptime!(columns / 8) {
+                        let score = scores.index_mut(comptime!(x / 2 * (columns / 8) + n));
+                        let mut pair = score[comptime!(x % 2)];
+                        #[unroll]
+                        for c in 0..2usize {
+                            let column = lane % 4 * 2 + (n * 8 + c) as u32;
+                            let mut seen = begin + column < row_end;
+                            if comptime!(blueprint.labels) {
+                                let label = labels[at + column as usize];
+                                seen = seen && labels_match(own_labels[x], label);
+                            }
+                            pair.insert(c, select(seen, pair.extract(c), args.empty));
+                        }
+                        score[comptime!(x % 2)] = pair;
+                    }
+                }
+            }
+            #[unroll]
+            for x in 0..states {
+                let mut highest = max[x];
+                #[unroll]
+                for n in 0..comptime!(columns / 8) {
+                    let pair = scores.index(comptime!(x / 2 * (columns / 8) + n))[comptime!(x % 2)];
+                    highest = highest.max(pair.extract(0usize)).max(pair.extract(1usize));
+                }
+                highest = row_max(highest);
+                // Of a row that has seen nothing yet, any number does: its weights are 0.
+                let from = select(highest == args.empty, 0.0f32, highest * scale);
+                let shrink = exp2(fma(max[x], scale, -from), ptx);
+                max[x] = highest;
+                let mut total = sum[x] * shrink;
+                #[unroll]
+                for n in 0..comptime!(columns / 8) {
+                    let score = scores.index_mut(comptime!(x / 2 * (columns / 8) + n));
+                    let mut pair = score[comptime!(x % 2)];
+                    #[unroll]
+                    for c in 0..2usize {
+                        let mut weight = exp2(fma(pair.extract(c), scale, -from), ptx);
+                        total += weight;
+                        if comptime!(blueprint.dropout) {
+                            let column = begin + lane % 4 * 2 + (n * 8 + c) as u32;
+                            let key = tile.k_row(column) + table[1];
+                            let query = tile.q_row(lane_t + (x * 8) as u32) + table[0];
+                            weight *= dropout_factor(&args, drop_key, query, key);
+                        }
+                        pair.insert(c, weight);
+                    }
+                    score[comptime!(x % 2)] = pair;
+                }
+                sum[x] = total;
+                #[unroll]
+                for n in 0..comptime!(v_depth * 2) {
+                    let o = acc.index_mut(comptime!(x / 2 * v_depth * 2 + n));
+                    o[comptime!(x % 2)] *= Pair::new(shrink);
+                }
+            }
+            let weights = as_lefts::<E>(&scores, tiles, columns, ptx);
+            accumulate::<E>(
+                &mut acc, &weights, &values, at, 0usize, tiles, columns, v_depth, v_line,
+            );
+        }
+        if comptime!(stages == 2) {
+            at = columns - at;
+            if comptime!(blueprint.labels) {
+                if UNIT_POS < columns as u32 {
+                    labels[at + UNIT_POS as usize] = next_label;
+                }
+            }
+        }
+        begin = next;
+    }
+
+    let partial_rows = partial_lse.shape(2);
+    let flat = CUBE_POS_Y as usize;
+    #[unroll]
+    for x in 0..states {
+        let t = lane_t + (x * 8) as u32;
+        let valid = t >= tile.q_low && t < tile.q_high;
+        let mut row = 0u32;
+        if valid {
+            row = tile.q_row(t);
+        }
+        let mut total = row_sum(sum[x]);
+        // From here on the maximum is one of exponents of 2.
+        let mut high = select(max[x] == args.empty, args.empty, max[x] * scale);
+        let mut factor = 1.0f32;
+        if comptime!(blueprint.zero_keys) {
+            let zeros = zero_keys(table, &tile, head, t);
+            if valid && zeros > 0u32 {
+                let highest = high.max(0.0f32);
+                factor = exp2(high - highest, ptx);
+                total = total * factor + f32::cast_from(zeros) * exp2(0.0f32 - highest, ptx);
+                high = highest;
+            }
+        }
+        if comptime!(matches!(role, Role::Final) && blueprint.merges) {
+            scale_row(&mut acc, factor, x, v_depth);
+            factor = 1.0f32;
+            let own_branch = final_branch(table, head);
+            for branch in 0..table[4] {
+                let (here, slot) = slot_of(table, branch, head, row, Rows::Queries);
+                if branch != own_branch && here && valid {
+                    let from = flat * partial_rows + slot as usize;
+                    let other = partial_lse[from];
+                    // A branch of which the row sees nothing left the lowest number.
+                    if other > f32::MIN {
+                        let other = other * f32::new(LOG2_E);
+                        let highest = high.max(other);
+                        let (shrink, weight) =
+                            (exp2(high - highest, ptx), exp2(other - highest, ptx));
+                        high = highest;
+                        total = total * shrink + weight;
+                        scale_row(&mut acc, shrink, x, v_depth);
+                        add_row(&mut acc, weight, partial_out, from * d_v, x, d_v, v_depth);
+                    }
+                }
+            }
+        }
+        if valid {
+            let mut to = flat * lse.shape(2) + row as usize;
+            let mut value = args.empty;
+            if comptime!(matches!(role, Role::Partial)) {
+                to = flat * lse.shape(2) + (tile.slot + t - tile.first) as usize;
+                value = f32::MIN;
+            }
+            if total > 0.0f32 {
+                factor /= total;
+                value = high * f32::new(std::f32::consts::LN_2) + total.ln();
+            } else {
+                factor = 0.0f32;
+            }
+            store_row::<O>(&acc, factor, out, to * d_v, x, d_v, v_depth);
+            if lane % 4 == 0 {
+                lse[to] = value;
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Rows of a tensor to shared memory.
+
+use super::blueprint::{MmaBlueprint, line};
+use super::fragment::Eight;
+use crate::walk::Tile;
+use cubecl::frontend::barrier::copy_async_checked;
+use cubecl::prelude::*;
+
+/// Where the rows of one head lie in a tensor of vectors: position and distance of rows, in vectors.
+#[derive(CubeType, Clone, Copy)]
+pub(crate) struct Plane {
+    start: usize,
+    stride: usize,
+}
+
+/// The rows of head `head` of batch entry `batch`.
+#[cube]
+pub(crate) fn rows_of<E: Float>(x: &Tensor<Eight<E>>, batch: usize, head: usize) -> Plane {
+    Plane {
+        start: (batch * x.stride(0) + head * x.stride(1)) / 8,
+        stride: x.stride(2) / 8,
+    }
+}
+
+/// Copies the rows at the tile's indices `from..from + rows` to staged rows `into_row..`; zeros where the
+/// index is not in `low..high`. `first` is the position of the tensor's first row.
+///
+/// Copies may still be on their way afterwards: [`commit`], [`arrive`], then `sync_cube`.
+#[cube]
+pub(crate) fn stage<E: Float>(
+    x: &Tensor<Eight<E>>,
+    plane: &Plane,
+    tile: &Tile,
+    first: u32,
+    from: u32,
+    low: u32,
+    high: u32,
+    into: &mut Shared<[Eight<E>]>,
+    into_row: usize,
+    #[comptime] rows: usize,
+    #[comptime] width: usize,
+    #[comptime] blueprint: MmaBlueprint,
+) {
+    let units = comptime!(blueprint.units());
+    let line = comptime!(line(width));
+    let groups = comptime!(width / 8);
+    let total = comptime!(rows * groups);
+    #[unroll]
+    for turn in 0..comptime!(total.div_ceil(units)) {
+        let at = UNIT_POS as usize + turn * units;
+        if comptime!(total.is_multiple_of(units)) {
+            copy::<E>(
+                x, plane, tile, first, from, low, high, into, into_row, at, groups, line, blueprint,
+            );
+        } else if at < total {
+            copy::<E>(
+                x, plane, tile, first, from, low, high, into, into_row, at, groups, line, blueprint,
+            );
+        }
+    }
+}
+
+/// Copies group `at` of `groups` a row.
+#[cube]
+fn copy<E: Float>(
+    x: &Tensor<Eight<E>>,
+    plane: &Plane,
+    tile: &Tile,
+    first: u32,
+    from: u32,
+    low: u32,
+    high: u32,
+    into: &mut Shared<[Eight<E>]>,
+    into_row: usize,
+    at: usize,
+    #[comptime] groups: usize,
+    #[comptime] line: usize,
+    #[comptime] blueprint: MmaBlueprint,
+) {
+    let (row, group) = (at / groups, at % groups);
+    let t = from + row as u32;
+    let inside = t >= low && t < high;
+    // Nothing is read of the row that stands in.
+    let source = select(inside, tile.base + t * tile.step - first, 0u32);
+    let source = plane.start + source as usize * plane.stride + group;
+    let target = (into_row + row) * line + group;
+    if comptime!(blueprint.copy_async) {
+        let count = select(inside, 1usize, 0usize);
+        copy_async_checked(
+            &x[source..source + count],
+            &mut into[target..target + 1],
+            8u32,
+        );
+    } else {
+        let mut value = Eight::<E>::new(E::from_int(0));
+        if inside {
+            value = x[source];
+        }
+        into[target] = value;
+    }
+}
+
+/// Zeros in the channels from `width` to the next multiple of 16, of all `rows` staged rows; copies leave
+/// them alone.
+#[cube]
+pub(crate) fn clear_tail<E: Float>(
+    into: &mut Shared<[Eight<E>]>,
+    #[comptime] rows: usize,
+    #[comptime] width: usize,
+    #[comptime] blueprint: MmaBlueprint,
+) {
+    let units = comptime!(blueprint.units());
+    let line = comptime!(line(width));
+    let (groups, padded) = comptime!((width / 8, line - 1));
+    if comptime!(padded > groups) {
+        let total = comptime!(rows * (padded - groups));
+        #[unroll]
+        for turn in 0..comptime!(total.div_ceil(units)) {
+            let at = UNIT_POS as usize + turn * units;
+            if at < total {
+                let (row, group) = (
+                    at / comptime!(padded - groups),
+                    at % comptime!(padded - groups),
+                );
+                into[row * line + groups + group] = Eight::<E>::new(E::from_int(0));
+            }
+        }
+    }
+}
+
+/// Closes the group of the copies so far.
+#[cube]
+pub(crate) fn commit(#[comptime] blueprint: MmaBlueprint) {
+    if comptime!(blueprint.copy_async) {
+        gpu_asm!("cp.async.commit_group;");
+    }
+}
+
+/// Waits for the unit's own copies.
+#[cube]
+pub(crate) fn arrive(#[comptime] blueprint: MmaBlueprint) {
+    if comptime!(blueprint.copy_async) {
+        gpu_asm!("cp.async.wait_group 0;");
+    }
+}
