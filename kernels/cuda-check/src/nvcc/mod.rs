@@ -1,0 +1,1 @@
+//! NVIDIA's compilers, which need no GPU: NVRTC and ptxas from PyPI.
