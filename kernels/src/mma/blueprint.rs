@@ -49,10 +49,15 @@ impl MmaBlueprint {
     pub fn rows(&self) -> usize {
         self.planes / self.share * self.tiles * 16
     }
-}
 
-/// Groups of eight channels between staged rows of `width` channels: one more than they fill, and so an odd
-/// number of 16-byte units, which has eight consecutive rows lie in different banks.
-pub(crate) fn line(width: usize) -> usize {
-    width.div_ceil(16) * 2 + 1
+    /// Groups of 16 channels that a plane accumulates of results of `width`.
+    pub(crate) fn part(&self, width: usize) -> usize {
+        width.div_ceil(16).div_ceil(self.share)
+    }
+
+    /// Groups of eight channels between staged rows of `width` channels: one more than they fill, and so an
+    /// odd number of 16-byte units, which has eight consecutive rows lie in different banks.
+    pub(crate) fn line(&self, width: usize) -> usize {
+        self.part(width) * self.share * 2 + 1
+    }
 }

@@ -1,16 +1,22 @@
 //! Forward: one softmax over everything that a row sees.
 
-use super::blueprint::{MmaBlueprint, line};
+use super::blueprint::MmaBlueprint;
 use super::fragment::*;
+use super::mask::*;
 use super::rows::*;
 use super::stage::*;
-use crate::rules::{Args, dropout_factor, dropout_key, labels_match};
+use crate::rules::{Args, dropout_factor, dropout_key};
 use crate::walk::{Role, Rows, class_of, final_branch, slot_of, tile, zero_keys};
 use cubecl::prelude::*;
 
 /// Out and lse of a tile of queries; as [`crate::unit::attention`], `out` and `partial_out` in pairs of
 /// channels.
-#[cube(launch, launch_unchecked, create_dummy_kernel, address_type = "dynamic")]
+#[cube(
+    launch,
+    launch_unchecked,
+    create_dummy_kernel,
+    address_type = "dynamic"
+)]
 pub fn attention<E: Float, O: Float>(
     q: &Tensor<Eight<E>>,
     k: &Tensor<Eight<E>>,
@@ -41,7 +47,7 @@ pub fn attention<E: Float, O: Float>(
     let rows = comptime!(blueprint.rows());
     let own_rows = comptime!(tiles * 16);
     let (depth, v_depth) = comptime!((d.div_ceil(16), d_v.div_ceil(16)));
-    let (k_line, v_line) = comptime!((line(d), line(d_v)));
+    let (k_line, v_line) = comptime!((blueprint.line(d), blueprint.line(d_v)));
 
     let (heads, group) = (table[5], table[6]);
     let (batch, head) = (CUBE_POS_Y / heads, CUBE_POS_Y % heads);
@@ -99,17 +105,33 @@ pub fn attention<E: Float, O: Float>(
     let any = begin < end;
     if any {
         stage::<E>(
-            q, &q_rows, &tile, tile.q_start, tile.first, tile.q_low, tile.q_high, &mut queries,
-            0usize, rows, d, blueprint,
+            q,
+            &q_rows,
+            &tile,
+            tile.q_start,
+            tile.first,
+            tile.q_low,
+            tile.q_high,
+            &mut queries,
+            0usize,
+            rows,
+            d,
+            blueprint,
         );
         if comptime!(stages == 2) {
-            stage::<E>(
-                k, &k_rows, &tile, tile.k_start, begin, begin, end, &mut keys, 0usize, columns, d,
+            stage_two::<E>(
+                k,
+                v,
+                &k_rows,
+                &v_rows,
+                &tile,
+                tile.k_start,
+                begin,
+                end,
+                &mut keys,
+                &mut values,
+                0usize,
                 blueprint,
-            );
-            stage::<E>(
-                v, &v_rows, &tile, tile.k_start, begin, begin, end, &mut values, 0usize, columns,
-                d_v, blueprint,
             );
             if comptime!(blueprint.labels) {
                 if UNIT_POS < columns as u32 && begin + UNIT_POS < end {
@@ -128,19 +150,21 @@ pub fn attention<E: Float, O: Float>(
     let states = comptime!(tiles * 2);
     let mut max = Array::<f32>::new(states);
     let mut sum = Array::<f32>::new(states);
-    let mut own_labels = Array::<i32>::new(states);
     #[unroll]
     for x in 0..states {
         max[x] = args.empty;
         sum[x] = 0.0f32;
-        if comptime!(blueprint.labels) {
-            let t = lane_t + (x * 8) as u32;
-            own_labels[x] = 0i32;
-            if t >= tile.q_low && t < tile.q_high {
-                own_labels[x] = q_labels[(batch * table[2] + tile.q_row(t)) as usize];
-            }
-        }
     }
+    let own_labels = own_labels(
+        q_labels,
+        &tile,
+        lane_t,
+        tile.q_low,
+        tile.q_high,
+        tile.q_start,
+        batch * table[2],
+        blueprint,
+    );
     let mut acc = zeros(comptime!(tiles * v_depth * 2));
     let scale = args.scale * f32::new(LOG2_E);
     let drop_key = dropout_key(&args, CUBE_POS_Y);
@@ -150,13 +174,19 @@ pub fn attention<E: Float, O: Float>(
         let next = begin + columns as u32;
         if comptime!(stages == 1) {
             sync_cube();
-            stage::<E>(
-                k, &k_rows, &tile, tile.k_start, begin, begin, end, &mut keys, 0usize, columns, d,
+            stage_two::<E>(
+                k,
+                v,
+                &k_rows,
+                &v_rows,
+                &tile,
+                tile.k_start,
+                begin,
+                end,
+                &mut keys,
+                &mut values,
+                0usize,
                 blueprint,
-            );
-            stage::<E>(
-                v, &v_rows, &tile, tile.k_start, begin, begin, end, &mut values, 0usize, columns,
-                d_v, blueprint,
             );
             if comptime!(blueprint.labels) {
                 if UNIT_POS < columns as u32 && begin + UNIT_POS < end {
@@ -172,13 +202,19 @@ pub fn attention<E: Float, O: Float>(
         if comptime!(stages == 2) {
             if next < end {
                 let free = columns - at;
-                stage::<E>(
-                    k, &k_rows, &tile, tile.k_start, next, next, end, &mut keys, free, columns, d,
+                stage_two::<E>(
+                    k,
+                    v,
+                    &k_rows,
+                    &v_rows,
+                    &tile,
+                    tile.k_start,
+                    next,
+                    end,
+                    &mut keys,
+                    &mut values,
+                    free,
                     blueprint,
-                );
-                stage::<E>(
-                    v, &v_rows, &tile, tile.k_start, next, next, end, &mut values, free, columns,
-                    d_v, blueprint,
                 );
                 if comptime!(blueprint.labels) {
                     if UNIT_POS < columns as u32 && next + UNIT_POS < end {
@@ -207,29 +243,17 @@ pub fn attention<E: Float, O: Float>(
                 partial = true;
             }
             if partial {
-                #[unroll]
-                for x in 0..states {
-                    let mut row_end = end;
-                    if comptime!(causal) {
-                        row_end = row_end.min(lane_t + (x * 8) as u32 + 1);
-                    }
-                    #[unroll]
-                    for n in 0..comptime!(columns / 8) {
-                        let score = scores.index_mut(comptime!(x / 2 * (columns / 8) + n));
-                        let mut pair = score[comptime!(x % 2)];
-                        #[unroll]
-                        for c in 0..2usize {
-                            let column = lane % 4 * 2 + (n * 8 + c) as u32;
-                            let mut seen = begin + column < row_end;
-                            if comptime!(blueprint.labels) {
-                                let label = labels[at + column as usize];
-                                seen = seen && labels_match(own_labels[x], label);
-                            }
-                            pair.insert(c, select(seen, pair.extract(c), args.empty));
-                        }
-                        score[comptime!(x % 2)] = pair;
-                    }
-                }
+                hide(
+                    &mut scores,
+                    &own_labels,
+                    &labels,
+                    at,
+                    begin,
+                    end,
+                    lane_t,
+                    args.empty,
+                    blueprint,
+                );
             }
             #[unroll]
             for x in 0..states {
@@ -327,7 +351,16 @@ pub fn attention<E: Float, O: Float>(
                         high = highest;
                         total = total * shrink + weight;
                         scale_row(&mut acc, shrink, x, v_depth);
-                        add_row(&mut acc, weight, partial_out, from * d_v, x, d_v, v_depth);
+                        add_row(
+                            &mut acc,
+                            weight,
+                            partial_out,
+                            from * d_v,
+                            0usize,
+                            x,
+                            d_v,
+                            v_depth,
+                        );
                     }
                 }
             }
@@ -345,7 +378,7 @@ pub fn attention<E: Float, O: Float>(
             } else {
                 factor = 0.0f32;
             }
-            store_row::<O>(&acc, factor, out, to * d_v, x, d_v, v_depth);
+            store_row::<O>(&acc, factor, out, to * d_v, 0usize, x, d_v, v_depth);
             if lane % 4 == 0 {
                 lse[to] = value;
             }

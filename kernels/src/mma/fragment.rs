@@ -231,8 +231,7 @@ pub(crate) fn accumulate<E: Float>(
     for at in 0..comptime!(rows / 16) {
         #[unroll]
         for column in 0..share {
-            let both =
-                right_transposed::<E>(other, other_row + at * 16, first + column, line);
+            let both = right_transposed::<E>(other, other_row + at * 16, first + column, line);
             #[unroll]
             for which in 0..2usize {
                 let b = half::<E>(&both, which);

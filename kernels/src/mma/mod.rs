@@ -8,8 +8,13 @@
 pub mod blueprint;
 mod forward;
 mod fragment;
+mod keys;
+mod mask;
+mod queries;
 mod rows;
 mod stage;
 
 pub use blueprint::MmaBlueprint;
 pub use forward::attention;
+pub use keys::key_gradients;
+pub use queries::query_gradients;

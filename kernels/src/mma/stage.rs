@@ -1,6 +1,6 @@
 //! Rows of a tensor to shared memory.
 
-use super::blueprint::{MmaBlueprint, line};
+use super::blueprint::MmaBlueprint;
 use super::fragment::Eight;
 use crate::walk::Tile;
 use cubecl::frontend::barrier::copy_async_checked;
@@ -42,7 +42,7 @@ pub(crate) fn stage<E: Float>(
     #[comptime] blueprint: MmaBlueprint,
 ) {
     let units = comptime!(blueprint.units());
-    let line = comptime!(line(width));
+    let line = comptime!(blueprint.line(width));
     let groups = comptime!(width / 8);
     let total = comptime!(rows * groups);
     #[unroll]
@@ -58,6 +58,36 @@ pub(crate) fn stage<E: Float>(
             );
         }
     }
+}
+
+/// Stages the rows at indices `from..from + blueprint.stage` of two tensors, zeros from `end` on.
+#[cube]
+pub(crate) fn stage_two<E: Float>(
+    x: &Tensor<Eight<E>>,
+    y: &Tensor<Eight<E>>,
+    x_plane: &Plane,
+    y_plane: &Plane,
+    tile: &Tile,
+    first: u32,
+    from: u32,
+    end: u32,
+    x_into: &mut Shared<[Eight<E>]>,
+    y_into: &mut Shared<[Eight<E>]>,
+    into_row: usize,
+    #[comptime] blueprint: MmaBlueprint,
+) {
+    let MmaBlueprint {
+        d,
+        d_v,
+        stage: rows,
+        ..
+    } = comptime!(blueprint);
+    stage::<E>(
+        x, x_plane, tile, first, from, from, end, x_into, into_row, rows, d, blueprint,
+    );
+    stage::<E>(
+        y, y_plane, tile, first, from, from, end, y_into, into_row, rows, d_v, blueprint,
+    );
 }
 
 /// Copies group `at` of `groups` a row.
@@ -110,7 +140,7 @@ pub(crate) fn clear_tail<E: Float>(
     #[comptime] blueprint: MmaBlueprint,
 ) {
     let units = comptime!(blueprint.units());
-    let line = comptime!(line(width));
+    let line = comptime!(blueprint.line(width));
     let (groups, padded) = comptime!((width / 8, line - 1));
     if comptime!(padded > groups) {
         let total = comptime!(rows * (padded - groups));

@@ -18,7 +18,9 @@ fn numbers(count: usize, seed: u64) -> Vec<f64> {
         .map(|_| {
             let mut sum = 0.0;
             for _ in 0..3 {
-                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                state = state
+                    .wrapping_mul(6364136223846793005)
+                    .wrapping_add(1442695040888963407);
                 sum += (state >> 40) as f64 / (1u64 << 24) as f64 - 0.5;
             }
             2.0 * sum
@@ -71,11 +73,18 @@ impl Case {
     fn problem(&self) -> Problem {
         let schedule = self.pattern.schedule(self.span).unwrap();
         let heads = schedule.heads();
-        let kv_heads = if self.kv_heads == 0 { heads } else { self.kv_heads };
+        let kv_heads = if self.kv_heads == 0 {
+            heads
+        } else {
+            self.kv_heads
+        };
         let (n_q, n_k) = (self.span.n_q, self.span.n_k);
         let round = self.half.round();
         let tensor = |heads: usize, n: usize, d: usize, seed| -> Vec<f64> {
-            numbers(self.batch * heads * n * d, seed).into_iter().map(round).collect()
+            numbers(self.batch * heads * n * d, seed)
+                .into_iter()
+                .map(round)
+                .collect()
         };
         let labels = |n: usize, hidden: bool| {
             let label = |i: usize| match i % n {

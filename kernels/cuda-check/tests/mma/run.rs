@@ -43,7 +43,9 @@ impl Half {
     }
 
     fn values(self, bytes: &[u8]) -> Vec<f64> {
-        let bits = bytes.chunks_exact(2).map(|x| u16::from_le_bytes([x[0], x[1]]));
+        let bits = bytes
+            .chunks_exact(2)
+            .map(|x| u16::from_le_bytes([x[0], x[1]]));
         bits.map(|x| match self {
             Self::F16 => f16::from_bits(x).to_f64(),
             Self::Bf16 => bf16::from_bits(x).to_f64(),
@@ -91,7 +93,9 @@ impl Buffer {
 }
 
 fn contiguous(shape: &[usize]) -> Vec<usize> {
-    (0..shape.len()).map(|i| shape[i + 1..].iter().product()).collect()
+    (0..shape.len())
+        .map(|i| shape[i + 1..].iter().product())
+        .collect()
 }
 
 impl Device<'_> {
@@ -118,7 +122,10 @@ impl Device<'_> {
     }
 
     fn floats(&self, shape: &[usize], values: &[f64]) -> Buffer {
-        let bytes: Vec<u8> = values.iter().flat_map(|&x| (x as f32).to_le_bytes()).collect();
+        let bytes: Vec<u8> = values
+            .iter()
+            .flat_map(|&x| (x as f32).to_le_bytes())
+            .collect();
         Buffer {
             handle: self.client.create_from_slice(&bytes),
             shape: shape.to_vec(),
@@ -189,7 +196,9 @@ impl Device<'_> {
     fn read_floats(&self, buffer: &Buffer) -> Vec<f64> {
         let bytes = self.client.read_one(buffer.handle.clone()).unwrap();
         let floats = bytes.chunks_exact(4);
-        floats.map(|x| f32::from_le_bytes(x.try_into().unwrap()) as f64).collect()
+        floats
+            .map(|x| f32::from_le_bytes(x.try_into().unwrap()) as f64)
+            .collect()
     }
 
     /// The launches of a side that has work, with what they need to know.
@@ -257,13 +266,104 @@ impl Device<'_> {
                 types(role),
             );
         }
-        let _ = dout;
+        let dlse = self.floats(&[p.batch, heads, span.n_q], &p.dlse);
+        // The backward pass is given the forward's results.
+        let detached = p.mix == MixGradient::Detached;
+        let dq = self.empty(&[p.batch, heads, span.n_q, d], 2);
+        let table = self.table(1);
+        let delta = match detached {
+            true => self.empty(&[p.batch, heads, table.queries.branch_rows], 4),
+            false => {
+                let (out, lse) = (self.read(&out), &p.dlse);
+                let values: Vec<f64> = (0..lse.len())
+                    .map(|i| {
+                        let (out, dout) = (&out[i * d_v..][..d_v], &p.dout[i * d_v..][..d_v]);
+                        out.iter().zip(dout).map(|(x, y)| x * y).sum::<f64>() - lse[i]
+                    })
+                    .collect();
+                self.floats(&[p.batch, heads, span.n_q], &values)
+            }
+        };
+        let rows = table.queries.partial_rows.max(1);
+        let partial = self.empty(&[p.batch, heads, rows, d], 4);
+        for (role, merges, tiles) in Self::roles(&table.queries) {
+            let blueprint = self.blueprint(1, role, merges);
+            let (q_labels, k_labels) = self.labels();
+            let (from, to) = match role {
+                Role::Partial => (&nothing[0], &partial),
+                Role::Final if merges => (&partial, &dq),
+                Role::Final => (&nothing[0], &dq),
+            };
+            mma::query_gradients::launch(
+                self.client,
+                count(tiles, heads),
+                CubeDim::new_1d(blueprint.units() as u32),
+                AddressType::U32,
+                q.arg(),
+                k.arg(),
+                v.arg(),
+                dout.arg(),
+                lse.arg(),
+                dlse.arg(),
+                q_labels,
+                k_labels,
+                self.words(&table.words),
+                from.arg(),
+                delta.arg(),
+                to.arg(),
+                self.args(tiles),
+                blueprint,
+                types(role),
+            );
+        }
+
+        let dk = self.empty(&[p.batch, p.kv_heads, span.n_k, d], 2);
+        let dv = self.empty(&[p.batch, p.kv_heads, span.n_k, d_v], 2);
+        let table = self.table(2);
+        let rows = table.keys.partial_rows.max(1);
+        let partials = [
+            self.empty(&[p.batch, heads, rows, d], 4),
+            self.empty(&[p.batch, heads, rows, d_v], 4),
+        ];
+        let nothing = [nothing[0].clone(), nothing[0].clone()];
+        let results = [dk.clone(), dv.clone()];
+        for (role, merges, tiles) in Self::roles(&table.keys) {
+            let blueprint = self.blueprint(2, role, merges);
+            let (q_labels, k_labels) = self.labels();
+            let (from, to, planes) = match role {
+                Role::Partial => (&nothing, &partials, heads),
+                Role::Final if merges => (&partials, &results, p.kv_heads),
+                Role::Final => (&nothing, &results, p.kv_heads),
+            };
+            mma::key_gradients::launch(
+                self.client,
+                count(tiles, planes),
+                CubeDim::new_1d(blueprint.units() as u32),
+                AddressType::U32,
+                q.arg(),
+                k.arg(),
+                v.arg(),
+                dout.arg(),
+                lse.arg(),
+                delta.arg(),
+                q_labels,
+                k_labels,
+                self.words(&table.words),
+                from[0].arg(),
+                from[1].arg(),
+                to[0].arg(),
+                to[1].arg(),
+                self.args(tiles),
+                blueprint,
+                types(role),
+            );
+        }
         Expected {
             out: self.read(&out),
             lse: self.read_floats(&lse),
-            dq: vec![],
-            dk: vec![],
-            dv: vec![],
+            dq: self.read(&dq),
+            dk: self.read(&dk),
+            dv: self.read(&dv),
         }
     }
 }
