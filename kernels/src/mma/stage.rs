@@ -45,17 +45,48 @@ pub(crate) fn stage<E: Float>(
     let line = comptime!(blueprint.line(width));
     let groups = comptime!(width / 8);
     let total = comptime!(rows * groups);
-    #[unroll]
-    for turn in 0..comptime!(total.div_ceil(units)) {
-        let at = UNIT_POS as usize + turn * units;
-        if comptime!(total.is_multiple_of(units)) {
+    if comptime!(units.is_multiple_of(groups) && total.is_multiple_of(units)) {
+        // A unit keeps to one group of channels, and its rows are equally far apart.
+        let apart = comptime!(units / groups);
+        let (row, group) = (UNIT_POS as usize / groups, UNIT_POS as usize % groups);
+        let target = (into_row + row) * line + group;
+        let t = from + row as u32;
+        let any = plane.start + group;
+        let source = any + (tile.base + t * tile.step - first) as usize * plane.stride;
+        let far = (apart as u32 * tile.step) as usize * plane.stride;
+        #[unroll]
+        for turn in 0..comptime!(total / units) {
+            let t = t + (turn * apart) as u32;
+            let inside = t >= low && t < high;
+            // Nothing is read of the row that stands in.
+            let source = select(inside, source + turn * far, any);
             copy::<E>(
-                x, plane, tile, first, from, low, high, into, into_row, at, groups, line, blueprint,
+                x,
+                source,
+                inside,
+                into,
+                target + turn * apart * line,
+                blueprint,
             );
-        } else if at < total {
-            copy::<E>(
-                x, plane, tile, first, from, low, high, into, into_row, at, groups, line, blueprint,
-            );
+        }
+    } else {
+        #[unroll]
+        for turn in 0..comptime!(total.div_ceil(units)) {
+            let at = UNIT_POS as usize + turn * units;
+            if at < total {
+                let (row, group) = (at / groups, at % groups);
+                let t = from + row as u32;
+                let inside = t >= low && t < high;
+                let source = select(inside, tile.base + t * tile.step - first, 0u32);
+                copy::<E>(
+                    x,
+                    plane.start + source as usize * plane.stride + group,
+                    inside,
+                    into,
+                    (into_row + row) * line + group,
+                    blueprint,
+                );
+            }
         }
     }
 }
@@ -90,30 +121,16 @@ pub(crate) fn stage_two<E: Float>(
     );
 }
 
-/// Copies group `at` of `groups` a row.
+/// Copies a group of channels, zeros where it is not `inside`.
 #[cube]
 fn copy<E: Float>(
     x: &Tensor<Eight<E>>,
-    plane: &Plane,
-    tile: &Tile,
-    first: u32,
-    from: u32,
-    low: u32,
-    high: u32,
+    source: usize,
+    inside: bool,
     into: &mut Shared<[Eight<E>]>,
-    into_row: usize,
-    at: usize,
-    #[comptime] groups: usize,
-    #[comptime] line: usize,
+    target: usize,
     #[comptime] blueprint: MmaBlueprint,
 ) {
-    let (row, group) = (at / groups, at % groups);
-    let t = from + row as u32;
-    let inside = t >= low && t < high;
-    // Nothing is read of the row that stands in.
-    let source = select(inside, tile.base + t * tile.step - first, 0u32);
-    let source = plane.start + source as usize * plane.stride + group;
-    let target = (into_row + row) * line + group;
     if comptime!(blueprint.copy_async) {
         let count = select(inside, 1usize, 0usize);
         copy_async_checked(
