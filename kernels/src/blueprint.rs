@@ -15,6 +15,10 @@ pub struct Blueprint {
     pub stage: usize,
     /// Units that share a row, each with a part of its channels.
     pub split: usize,
+    /// The schedule is a block mask, not residues of segments.
+    pub blocks: bool,
+    /// The blocks of the mask have a bias.
+    pub bias: bool,
     /// What becomes of the results.
     pub role: Role,
     /// Whether the final launch finds partial results.
@@ -35,6 +39,14 @@ impl Blueprint {
     /// Units of a cube.
     pub fn units(&self) -> usize {
         self.rows * self.split
+    }
+
+    /// Shared memory of the pass that takes most, in bytes.
+    pub(crate) fn shared_memory(&self) -> usize {
+        let staged = self.padded(self.d) + self.padded(self.d_v);
+        let exchange = if self.split > 1 { 8 * self.units() } else { 1 };
+        // Beside rows: lse, delta and a label each.
+        4 * (self.stage * (4 * staged + 3) + exchange)
     }
 
     /// Groups of four channels that a unit holds of a row of `width`.

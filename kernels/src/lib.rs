@@ -11,6 +11,7 @@
 //! and the launch of that one merges them. Nothing is added atomically: the same call gives the same bits.
 
 pub mod blueprint;
+pub mod launch;
 #[allow(missing_docs, reason = "the macros of CubeCL write items without")]
 pub mod mma;
 #[allow(missing_docs, reason = "the macros of CubeCL write items without")]

@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 /// `longnet_pattern::HIDDEN` as the device has it.
-const HIDDEN: i32 = longnet_pattern::HIDDEN;
+pub(crate) const HIDDEN: i32 = longnet_pattern::HIDDEN;
 
 /// The arguments of a call that are not tensors.
 #[derive(CubeLaunch, CubeType, Clone, Copy)]

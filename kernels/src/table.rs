@@ -3,7 +3,7 @@
 //! Positions are counted from the first segment of a branch that matters, so that they fit 32 bits
 //! unless a single call spans more than 2^31 of them.
 
-use longnet_pattern::Schedule;
+use longnet_pattern::{BlockMask, Schedule};
 use std::ops::Range;
 
 /// Words before the branches: positions of the first query and key modulo 2^32, numbers of queries and
@@ -13,6 +13,22 @@ pub(crate) const HEADER: usize = 7;
 pub(crate) const BRANCH: usize = 4 + 2 * SIDE;
 /// Words of a side: first segment, rows a segment, tiles a class, first tile, first row.
 pub(crate) const SIDE: usize = 5;
+/// Words at the start of a block mask's part, which follows the rest: block sizes and numbers of blocks of
+/// queries and keys, then where its lists begin (see [`List`]).
+pub(crate) const MASK: usize = 4;
+
+/// The lists of a block mask, as `longnet_pattern::BlockMask` names them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum List {
+    TableOf,
+    RowStarts,
+    Columns,
+    ColumnStarts,
+    Rows,
+    Entries,
+    BiasStarts,
+}
+
 /// The offset of a head that a branch leaves out.
 pub(crate) const NONE: u32 = u32::MAX;
 
@@ -107,6 +123,16 @@ impl Table {
             words.extend((0..heads).map(offset));
         }
         words.extend(finals.iter().map(|&b| b as u32));
+        if let Some(mask) = schedule.mask() {
+            let grid = mask.grid();
+            let tiles = |start: usize, count: usize, block: usize, tile: usize| match count {
+                0 => 0,
+                _ => ((start + count - 1) / block + 1 - start / block) * block.div_ceil(tile),
+            };
+            queries.final_tiles = tiles(span.q_start, span.n_q, grid.q_block, q_tile);
+            keys.final_tiles = tiles(span.k_start, span.n_k, grid.k_block, k_tile);
+            append_mask(&mut words, mask)?;
+        }
         Ok(Self {
             words,
             queries,
@@ -163,6 +189,31 @@ fn final_branch(schedule: &Schedule, heads: Range<usize>) -> usize {
     };
     let order = |a: &usize, b: &usize| covered(a).partial_cmp(&covered(b)).expect("finite");
     (0..schedule.branches()).max_by(order).unwrap_or(0)
+}
+
+fn append_mask(words: &mut Vec<u32>, mask: &BlockMask) -> Result<(), String> {
+    let grid = mask.grid();
+    for value in [grid.q_block, grid.k_block, grid.q_blocks, grid.k_blocks] {
+        words.push(word(value, "positions of a block")?);
+    }
+    let [columns, rows] = [mask.columns(), mask.rows()]
+        .map(|list| list.iter().map(|block| block as u32).collect::<Vec<_>>());
+    let lists: [&[u32]; 7] = [
+        mask.table_of(),
+        mask.row_starts(),
+        &columns,
+        mask.column_starts(),
+        &rows,
+        mask.entries(),
+        mask.bias_starts(),
+    ];
+    let mut at = words.len() + lists.len();
+    for list in lists {
+        words.push(word(at, "words of block lists")?);
+        at += list.len();
+    }
+    words.extend(lists.concat());
+    Ok(())
 }
 
 fn word(value: usize, what: &str) -> Result<u32, String> {

@@ -3,7 +3,7 @@
 //! Inside one segment of a branch, *index* `t` of a residue class sits at position `base + t * step`, for
 //! queries and keys alike: causality compares indices, and tiles are consecutive indices.
 
-use crate::table::{BRANCH, HEADER, SIDE};
+use crate::table::{BRANCH, HEADER, List, MASK, SIDE};
 use cubecl::prelude::*;
 
 /// Which side a tile's rows are on.
@@ -45,6 +45,9 @@ pub(crate) struct Tile {
     /// Positions of the first query and key of the tensors.
     pub q_start: u32,
     pub k_start: u32,
+    /// The block of a block mask that the rows lie in, and the tile's place in it.
+    pub block: u32,
+    pub within: u32,
 }
 
 #[cube]
@@ -93,6 +96,65 @@ fn first_index(position: u32, base: u32, step: u32) -> u32 {
 /// Tile `number` of `head`, of `size` rows.
 #[cube]
 pub(crate) fn tile(
+    table: &[u32],
+    number: u32,
+    head: u32,
+    #[comptime] size: u32,
+    #[comptime] rows: Rows,
+    #[comptime] role: Role,
+    #[comptime] blocks: bool,
+) -> Tile {
+    if comptime!(blocks) {
+        block_tile(table, number, size, rows)
+    } else {
+        residue_tile(table, number, head, size, rows, role)
+    }
+}
+
+/// A tile of a block mask: of rows of one block, all in one segment with one class.
+#[cube]
+fn block_tile(table: &[u32], number: u32, #[comptime] size: u32, #[comptime] rows: Rows) -> Tile {
+    let at = words_of(0u32);
+    let (q_start, k_start) = (table[at + 2], table[at + 3]);
+    let (mut q_low, mut q_high) = (q_start, q_start + table[2]);
+    let (mut k_low, mut k_high) = (k_start, k_start + table[3]);
+    let (length, start) = match comptime!(rows) {
+        Rows::Queries => (table[mask_at(table)], q_start),
+        Rows::Keys => (table[mask_at(table) + 1], k_start),
+    };
+    let tiles = length.div_ceil(size);
+    let block = start / length + number / tiles;
+    let within = number % tiles;
+    let first = block * length + within * size;
+    let (low, high) = (block * length, block * length + length);
+    if comptime!(matches!(rows, Rows::Queries)) {
+        q_low = q_low.max(low);
+        q_high = q_high.min(high);
+    } else {
+        k_low = k_low.max(low);
+        k_high = k_high.min(high);
+    }
+    Tile {
+        exists: true,
+        branch: 0u32,
+        class: 0u32,
+        base: 0u32,
+        step: 1u32,
+        first,
+        slot: 0u32,
+        q_low,
+        q_high,
+        k_low,
+        k_high,
+        q_start,
+        k_start,
+        block,
+        within,
+    }
+}
+
+#[cube]
+fn residue_tile(
     table: &[u32],
     number: u32,
     head: u32,
@@ -164,7 +226,94 @@ pub(crate) fn tile(
         k_high: first_index(k_end.min(stop), base, step),
         q_start,
         k_start,
+        block: 0u32,
+        within: 0u32,
     }
+}
+
+/// Where the words of a block mask begin.
+#[cube]
+fn mask_at(table: &[u32]) -> usize {
+    let (branches, heads, group) = (table[4] as usize, table[5] as usize, table[6] as usize);
+    HEADER + branches * (BRANCH + heads) + heads / group
+}
+
+/// A word of a list of a block mask.
+#[cube]
+fn list(table: &[u32], #[comptime] which: List, at: u32) -> u32 {
+    table[(table[mask_at(table) + MASK + comptime!(which as usize)] + at) as usize]
+}
+
+/// Which ranges of the other side the tile's rows meet, by number: those of its block's list, or the whole
+/// segment where the head has the tile's class.
+#[cube]
+pub(crate) fn ranges(
+    table: &[u32],
+    tile: &Tile,
+    head: u32,
+    #[comptime] rows: Rows,
+    #[comptime] blocks: bool,
+) -> (u32, u32) {
+    let mut from = 0u32;
+    let mut to = 0u32;
+    if comptime!(blocks) {
+        let of_head = list(table, List::TableOf, head);
+        if comptime!(matches!(rows, Rows::Queries)) {
+            let at = of_head * (table[mask_at(table) + 2] + 1) + tile.block;
+            from = list(table, List::RowStarts, at);
+            to = list(table, List::RowStarts, at + 1);
+        } else {
+            let at = of_head * (table[mask_at(table) + 3] + 1) + tile.block;
+            from = list(table, List::ColumnStarts, at);
+            to = list(table, List::ColumnStarts, at + 1);
+        }
+    } else if tile.class == class_of(table, tile.branch, head) {
+        to = 1u32;
+    }
+    (from, to)
+}
+
+/// The indices of range `number` of the other side.
+#[cube]
+pub(crate) fn range(
+    table: &[u32],
+    tile: &Tile,
+    number: u32,
+    #[comptime] rows: Rows,
+    #[comptime] blocks: bool,
+) -> (u32, u32) {
+    let (mut low, mut high) = match comptime!(rows) {
+        Rows::Queries => (tile.k_low, tile.k_high),
+        Rows::Keys => (tile.q_low, tile.q_high),
+    };
+    if comptime!(blocks) {
+        let (block, length) = match comptime!(rows) {
+            Rows::Queries => (
+                list(table, List::Columns, number),
+                table[mask_at(table) + 1],
+            ),
+            Rows::Keys => (list(table, List::Rows, number), table[mask_at(table)]),
+        };
+        low = low.max(block * length);
+        high = high.min(block * length + length);
+    }
+    (low, high)
+}
+
+/// The place of range `number` in a bias.
+#[cube]
+pub(crate) fn bias_index(table: &[u32], head: u32, number: u32, #[comptime] rows: Rows) -> u32 {
+    let mut entry = number;
+    if comptime!(matches!(rows, Rows::Keys)) {
+        entry = list(table, List::Entries, number);
+    }
+    let of_head = list(table, List::TableOf, head);
+    let first = list(
+        table,
+        List::RowStarts,
+        of_head * (table[mask_at(table) + 2] + 1),
+    );
+    list(table, List::BiasStarts, head) + entry - first
 }
 
 /// The row among the branches' own rows that belongs to row `row` of the tensor, if `head` has it in

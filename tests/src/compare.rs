@@ -13,7 +13,7 @@ const CANCELLED: f64 = 1.0 / 64.0;
 
 /// The error of each tensor, by name.
 #[derive(Clone, Copy, Debug)]
-pub struct Errors(pub [(&'static str, f64); 5]);
+pub struct Errors(pub [(&'static str, f64); 6]);
 
 impl Errors {
     /// The largest error; NaN counts as infinite.
@@ -22,7 +22,7 @@ impl Errors {
             .map(|(name, e)| (name, if e.is_nan() { f64::INFINITY } else { e }))
             .into_iter()
             .max_by(|a, b| a.1.total_cmp(&b.1))
-            .expect("five tensors")
+            .expect("six tensors")
     }
 }
 

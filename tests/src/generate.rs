@@ -1,5 +1,6 @@
 //! Seeded random problems: small ones, with everything that can go wrong in them.
 
+use crate::blocks::Blocks;
 use crate::dilated::Dilated;
 use crate::problem::{Inputs, Problem};
 use crate::rng::Rng;
@@ -48,6 +49,7 @@ pub fn problem(seed: u64, index: u64) -> Problem {
             .chance(0.25)
             .then(|| (rng.pick(&[0.1, 0.5, 0.9, 0.1, 1.0]), rng.next())),
         detached: rng.chance(0.3),
+        blocks: None,
         pattern,
     }
 }
@@ -81,6 +83,75 @@ pub fn long_problem(seed: u64, index: u64) -> Problem {
         long.documents = Some(documents(rng, 1, long.span));
     }
     long
+}
+
+/// As [`problem`], with a block mask for its branches and, mostly, a bias.
+pub fn block_problem(seed: u64, index: u64) -> Problem {
+    with_blocks(problem(seed ^ 0xb10c, index), seed, index)
+}
+
+/// As [`long_problem`], with a block mask.
+pub fn long_block_problem(seed: u64, index: u64) -> Problem {
+    with_blocks(long_problem(seed ^ 0xb10c, index), seed, index)
+}
+
+fn with_blocks(mut problem: Problem, seed: u64, index: u64) -> Problem {
+    let rng = &mut Rng::new(seed ^ 0xb1a5, index);
+    problem.pattern.zero_keys = false;
+    let span = problem.span;
+    let ends = [span.q_start + span.n_q, span.k_start + span.n_k];
+    let size = [0; 2].map(|_| match rng.range(0, 3) {
+        0 => rng.pick(&[16, 32, 64, 128]),
+        1 => rng.range(1, 5),
+        _ => rng.range(1, 40),
+    });
+    // Long sequences in tiny blocks are the same work many times over.
+    let size = [0, 1].map(|side| size[side].max(ends[side] / 64));
+    // Sometimes the mask has blocks past the end.
+    let [rows, columns] =
+        [0, 1].map(|side| ends[side].div_ceil(size[side]) + usize::from(rng.chance(0.2)));
+    let (kind, wide, share) = (rng.range(0, 4), rng.range(0, 3), rng.pick(&[0.1, 0.5, 0.8]));
+    let heads = if rng.chance(0.3) {
+        1
+    } else {
+        problem.pattern.heads
+    };
+    let mut tables: Vec<Vec<Vec<bool>>> = (0..heads)
+        .map(|head| {
+            let mut set = |i: usize, j: usize| {
+                let far = (i * size[0]).abs_diff(j * size[1]);
+                let near = far <= (wide + head % 2) * size[0].max(size[1]);
+                match kind {
+                    0 => true,
+                    1 => near,
+                    2 => near || i == 0 || j == 0,
+                    _ => rng.chance(share),
+                }
+            };
+            (0..rows)
+                .map(|i| (0..columns).map(|j| set(i, j)).collect())
+                .collect()
+        })
+        .collect();
+    tables.resize(problem.pattern.heads, tables[0].clone());
+    let mut blocks = Blocks {
+        size,
+        set: tables,
+        bias: None,
+    };
+    if rng.chance(0.6) {
+        let listed = blocks.listed(problem.pattern.causal).len();
+        let entries = rng.pick(&[1, problem.batch]);
+        let hides = rng.chance(0.3);
+        let value = |_| match hides && rng.chance(0.2) {
+            true => f64::NEG_INFINITY,
+            // Exact in f32.
+            false => f64::from(2.0 * rng.normal() as f32),
+        };
+        blocks.bias = Some((0..entries * listed).map(value).collect());
+    }
+    problem.blocks = Some(blocks);
+    problem
 }
 
 /// Numbers for `problem`, again the same everywhere. Hidden keys hold NaN in k and v half the time.

@@ -2,7 +2,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`dilated`] | the pattern by its definition |
+//! | [`dilated`], [`blocks`] | the patterns by their definition |
 //! | [`problem`] | an attention problem, its inputs and outputs on the host |
 //! | [`oracle`] | the dense f64 reference |
 //! | [`generate`] | seeded random problems |
@@ -13,8 +13,11 @@
 //! | [`weights`] | gradients of modules by other names |
 //! | [`check`], [`torchscale`], [`dilated_attention_pytorch`] | those of the op, as comparisons |
 
+pub mod blocks;
 pub mod check;
 pub mod compare;
+#[cfg(feature = "wgpu")]
+pub mod device;
 pub mod dilated;
 pub mod dilated_attention_pytorch;
 pub mod generate;

@@ -1,8 +1,8 @@
 //! The oracle: attention as its definition says, dense, in f64, one row at a time.
 //!
 //! `lse_i = ln sum_j m_ij exp(s_ij)`, `out_i = sum_j P_ij c_ij v_j`,
-//! `D_i = <dout_i, out_i> - dlse_i`, `dS_ij = P_ij (c_ij <dout_i, v_j> - D_i)`. Nothing here knows
-//! of schedules, runs or blocks. Keys that a row does not see are not read: they may hold NaN.
+//! `D_i = <dout_i, out_i> - dlse_i`, `dS_ij = P_ij (c_ij <dout_i, v_j> - D_i)`, `dbias = sum dS_ij` over
+//! the pairs of a block. Nothing here knows of schedules, runs or blocks. Keys that a row does not see are not read: they may hold NaN.
 
 use crate::problem::{Inputs, Outputs, Problem};
 
@@ -22,6 +22,8 @@ struct Visit {
     key: usize,
     score: f64,
     keep: f64,
+    /// Where the bias of its block lies.
+    bias: Option<usize>,
 }
 
 fn mix(mut x: u32) -> u32 {
@@ -66,16 +68,20 @@ fn add_abs(to: &mut [f64], factor: f64, from: &[f64]) {
         .for_each(|(t, f)| *t += (factor * f).abs());
 }
 
-/// Out, lse and the gradients of q, k, v.
+/// Out, lse and the gradients of q, k, v and the bias.
 pub fn attention(problem: &Problem, x: &Inputs) -> Reference {
     let mut reference = Reference {
         values: Outputs::zeros(problem),
         magnitudes: Outputs::zeros(problem),
     };
+    let listed = match &problem.blocks {
+        Some(blocks) => blocks.listed(problem.pattern.causal),
+        None => Vec::new(),
+    };
     for b in 0..problem.batch {
         for h in 0..problem.pattern.heads {
             for a in 0..problem.span.n_q {
-                row(problem, x, [b, h, a], &mut reference);
+                row(problem, x, &listed, [b, h, a], &mut reference);
             }
         }
     }
@@ -83,29 +89,42 @@ pub fn attention(problem: &Problem, x: &Inputs) -> Reference {
 }
 
 /// The visits of query row `a` and the zero keys of each branch.
-fn visits(problem: &Problem, x: &Inputs, [b, h, a]: [usize; 3]) -> (Vec<Visit>, Vec<usize>) {
-    let Problem {
-        pattern, span, d, ..
-    } = problem;
+fn visits(
+    problem: &Problem,
+    x: &Inputs,
+    listed: &[[usize; 3]],
+    [b, h, a]: [usize; 3],
+) -> (Vec<Visit>, Vec<usize>) {
+    let Problem { span, d, .. } = problem;
     let scale = problem.scale.unwrap_or(1.0 / (*d as f64).sqrt());
     let (q, kv) = (index(problem, b, h, a), kv_row(problem, b, h));
     let i = span.q_start + a;
     let mut list = Vec::new();
     let mut zeros = Vec::new();
-    for branch in 0..pattern.branches.len() {
+    for branch in 0..problem.branches() {
         for key in 0..span.n_k {
             let j = span.k_start + key;
-            if pattern.sees(branch, h, i, j) && problem.allows(b, a, key) {
+            if problem.sees(branch, h, i, j) && problem.allows(b, a, key) {
+                let blocks = problem.blocks.as_ref();
+                let bias = blocks.and_then(|blocks| blocks.place(listed, b, [h, i, j]));
+                let added = bias.map_or(0.0, |at| problem.bias().expect("a place in it")[at]);
+                if added == f64::NEG_INFINITY {
+                    continue;
+                }
                 let k = &x.k[(kv + key) * d..][..*d];
                 list.push(Visit {
                     branch,
                     key,
-                    score: scale * dot(&x.q[q * d..][..*d], k),
+                    score: scale * dot(&x.q[q * d..][..*d], k) + added,
                     keep: keep(problem, b, h, i, j),
+                    bias,
                 });
             }
         }
-        zeros.push(pattern.zeros(branch, h, i, span.n_k));
+        zeros.push(match problem.blocks {
+            Some(_) => 0,
+            None => problem.pattern.zeros(branch, h, i, span.n_k),
+        });
     }
     (list, zeros)
 }
@@ -137,11 +156,11 @@ fn log_sum_exp<'a>(visits: impl Iterator<Item = &'a Visit> + Clone, zeros: usize
     max + sum.ln()
 }
 
-fn row(problem: &Problem, x: &Inputs, at: [usize; 3], to: &mut Reference) {
+fn row(problem: &Problem, x: &Inputs, listed: &[[usize; 3]], at: [usize; 3], to: &mut Reference) {
     let [b, h, a] = at;
     let (d, d_v) = (problem.d, problem.d_v);
     let scale = problem.scale.unwrap_or(1.0 / (d as f64).sqrt());
-    let (visits, zeros) = visits(problem, x, at);
+    let (visits, zeros) = visits(problem, x, listed, at);
     let (r, kv) = (index(problem, b, h, a), kv_row(problem, b, h));
     let v = |key: usize| &x.v[(kv + key) * d_v..][..d_v];
     let lse = log_sum_exp(visits.iter(), zeros.iter().sum());
@@ -183,9 +202,14 @@ fn row(problem: &Problem, x: &Inputs, at: [usize; 3], to: &mut Reference) {
         let (p, key) = (p(visit), kv + visit.key);
         let (v, k) = (v(visit.key), &x.k[key * d..][..d]);
         let (delta, delta_abs) = deltas[visit.branch];
-        let ds = scale * p * (visit.keep * dot(dout, v) - delta);
+        let ds = p * (visit.keep * dot(dout, v) - delta);
         // A dropped pair may be computed and subtracted again.
-        let ds_abs = scale * p * (visit.keep.max(1.0) * dot_abs(dout, v) + delta_abs);
+        let ds_abs = p * (visit.keep.max(1.0) * dot_abs(dout, v) + delta_abs);
+        if let Some(at) = visit.bias {
+            to.values.dbias[at] += ds;
+            to.magnitudes.dbias[at] += ds_abs;
+        }
+        let (ds, ds_abs) = (scale * ds, scale * ds_abs);
         add(&mut to.values.dv[key * d_v..][..d_v], p * visit.keep, dout);
         add(&mut to.values.dq[r * d..][..d], ds, k);
         add(&mut to.values.dk[key * d..][..d], ds, q);

@@ -2,14 +2,17 @@
 //! which results ([`Outputs`]). Tensors are contiguous host vectors in Burn's order,
 //! `[batch, heads, rows, width]`.
 
+use crate::blocks::Blocks;
 use crate::dilated::Dilated;
-use longnet_pattern::Span;
+use longnet_pattern::{Pattern, Span};
 
 /// Everything but the numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
     /// The pattern.
     pub pattern: Dilated,
+    /// A block mask in place of the pattern's branches; heads and causality are the pattern's.
+    pub blocks: Option<Blocks>,
     /// Batch entries.
     pub batch: usize,
     /// Key/value heads; divides the query heads.
@@ -46,7 +49,32 @@ impl Problem {
             documents: None,
             dropout: None,
             detached: false,
+            blocks: None,
             pattern,
+        }
+    }
+
+    /// The pattern, as the op takes it.
+    pub fn op_pattern(&self) -> Pattern {
+        match &self.blocks {
+            Some(blocks) => blocks.pattern(&self.pattern),
+            None => self.pattern.pattern(),
+        }
+    }
+
+    /// How many branches a pair may be seen by.
+    pub fn branches(&self) -> usize {
+        match self.blocks {
+            Some(_) => 1,
+            None => self.pattern.branches.len(),
+        }
+    }
+
+    /// Whether `branch` lets query position `i` of `head` see key position `j`.
+    pub fn sees(&self, branch: usize, head: usize, i: usize, j: usize) -> bool {
+        match &self.blocks {
+            Some(blocks) => blocks.sees(self.pattern.causal, head, i, j),
+            None => self.pattern.sees(branch, head, i, j),
         }
     }
 
@@ -75,6 +103,11 @@ impl Problem {
         [self.batch, self.pattern.heads, self.span.n_q]
     }
 
+    /// What is added to the scores of each listed block.
+    pub fn bias(&self) -> Option<&[f64]> {
+        self.blocks.as_ref()?.bias.as_deref()
+    }
+
     /// Whether query row `a` may see key row `b` of batch entry `batch`, by masks and documents.
     pub fn allows(&self, batch: usize, a: usize, b: usize) -> bool {
         let (q, k) = (batch * self.span.n_q + a, batch * self.span.n_k + b);
@@ -92,7 +125,7 @@ impl Problem {
             * self.span.n_q
             * self.span.n_k
             * (self.d + self.d_v)
-            * self.pattern.branches.len()
+            * self.branches()
     }
 }
 
@@ -135,6 +168,8 @@ pub struct Outputs {
     pub dk: Vec<f64>,
     /// Gradient of the values.
     pub dv: Vec<f64>,
+    /// Gradient of the bias, where there is one.
+    pub dbias: Vec<f64>,
 }
 
 impl Outputs {
@@ -147,17 +182,19 @@ impl Outputs {
             dq: zeros(problem.q_shape()),
             dk: zeros(problem.k_shape()),
             dv: zeros(problem.v_shape()),
+            dbias: vec![0.0; problem.bias().map_or(0, <[f64]>::len)],
         }
     }
 
     /// The tensors with their names.
-    pub fn named(&self) -> [(&'static str, &[f64]); 5] {
+    pub fn named(&self) -> [(&'static str, &[f64]); 6] {
         [
             ("out", &self.out),
             ("lse", &self.lse),
             ("dq", &self.dq),
             ("dk", &self.dk),
             ("dv", &self.dv),
+            ("dbias", &self.dbias),
         ]
     }
 }

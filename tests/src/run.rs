@@ -5,7 +5,7 @@ use burn::backend::Dispatch;
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 use burn_longnet::backend::fallback;
 use burn_longnet::functional::{AttentionOptions, Documents, sparse_attention_with_lse};
-use burn_longnet::ops::{AttentionSpec, Labels};
+use burn_longnet::ops::{AttentionSpec, Bias, Labels};
 use longnet_pattern::{Dropout, HIDDEN, MixGradient, Precision};
 
 /// How a tensor lies in memory. The op must give the same for all.
@@ -87,8 +87,19 @@ pub fn options(problem: &Problem, device: &Device) -> AttentionOptions {
             query: ids(query, n_q),
             key: ids(key, n_k),
         }),
+        bias: bias(problem, device, DType::F64),
         span: Some(problem.span),
     }
+}
+
+/// `[1 or batch, blocks]`.
+fn bias(problem: &Problem, device: &Device, dtype: DType) -> Option<Tensor<2>> {
+    let bias = problem.bias()?;
+    let listed = (problem.blocks.as_ref()).map(|b| b.listed(problem.pattern.causal).len());
+    let blocks = listed.expect("a bias has blocks");
+    // Without listed blocks both shapes are empty.
+    let entries = bias.len().checked_div(blocks).unwrap_or(1);
+    Some(tensor(bias, [entries, blocks], device, dtype))
 }
 
 fn gradient(problem: &Problem) -> MixGradient {
@@ -121,10 +132,13 @@ pub fn through_autodiff(
     dtype: DType,
     layouts: [Layout; 4],
 ) -> Outputs {
-    let pattern = problem.pattern.pattern();
-    let options = options(problem, device);
-    let attend = |q, k, v| sparse_attention_with_lse(q, k, v, &pattern, &options);
-    differentiate(problem, inputs, device, dtype, layouts, attend)
+    let pattern = problem.op_pattern();
+    let mut options = options(problem, device);
+    let attend = |q, k, v, bias| {
+        options.bias = bias;
+        sparse_attention_with_lse(q, k, v, &pattern, &options)
+    };
+    differentiate_all(problem, inputs, device, dtype, layouts, attend)
 }
 
 /// As [`through_autodiff`], of any differentiable function `(q, k, v) -> (out, lse)`.
@@ -136,6 +150,19 @@ pub fn differentiate(
     layouts: [Layout; 4],
     attend: impl FnOnce(Tensor<4>, Tensor<4>, Tensor<4>) -> (Tensor<4>, Tensor<3>),
 ) -> Outputs {
+    let attend = |q, k, v, _: Option<Tensor<2>>| attend(q, k, v);
+    differentiate_all(problem, inputs, device, dtype, layouts, attend)
+}
+
+/// The same of a function `(q, k, v, bias)`.
+fn differentiate_all(
+    problem: &Problem,
+    inputs: &Inputs,
+    device: &Device,
+    dtype: DType,
+    layouts: [Layout; 4],
+    attend: impl FnOnce(Tensor<4>, Tensor<4>, Tensor<4>, Option<Tensor<2>>) -> (Tensor<4>, Tensor<3>),
+) -> Outputs {
     let shapes = [problem.q_shape(), problem.k_shape(), problem.v_shape()];
     let data = [&inputs.q, &inputs.k, &inputs.v];
     let leaves = [0, 1, 2].map(|x| {
@@ -143,7 +170,8 @@ pub fn differentiate(
         stored.require_grad()
     });
     let [q, k, v] = [0, 1, 2].map(|x| layouts[x].view(leaves[x].clone(), shapes[x]));
-    let (out, lse) = attend(q, k, v);
+    let bias = bias(problem, device, wide(dtype)).map(Tensor::require_grad);
+    let (out, lse) = attend(q, k, v, bias.clone());
 
     // Burn's rule for a product hands `dout` on with the strides it has here.
     let dout = layouts[3].store(&inputs.dout, problem.out_shape(), (device, dtype));
@@ -164,6 +192,9 @@ pub fn differentiate(
         dq,
         dk,
         dv,
+        dbias: bias.map_or_else(Vec::new, |bias| {
+            numbers(bias.grad(&gradients).expect("a gradient of the bias"))
+        }),
     }
 }
 
@@ -188,20 +219,31 @@ pub fn through_fallback(
     let dlse = inputs.dlse.as_ref().unwrap_or(&zeros);
     let dlse = tensor(dlse, problem.lse_shape(), device, wide(dtype)).into_dispatch();
     let spec = AttentionSpec {
-        schedule: (problem.pattern.pattern().schedule(problem.span)).expect("a valid span"),
+        schedule: (problem.op_pattern().schedule(problem.span)).expect("a valid span"),
         scale: problem.scale.unwrap_or(1.0 / (problem.d as f64).sqrt()),
         gradient: gradient(problem),
         precision: Precision::Highest,
         dropout: dropout(problem),
     };
     let labels = labels(problem, device);
-    let (out, lse) =
-        fallback::forward::<Dispatch>(q.clone(), k.clone(), v.clone(), labels.clone(), &spec);
-    let (dq, dk, dv) = fallback::backward::<Dispatch>(
+    let bias = match bias(problem, device, wide(dtype)) {
+        Some(bias) => Bias::Blocks(bias.into_dispatch()),
+        None => Bias::None,
+    };
+    let (out, lse) = fallback::forward::<Dispatch>(
+        q.clone(),
+        k.clone(),
+        v.clone(),
+        labels.clone(),
+        bias.clone(),
+        &spec,
+    );
+    let (dq, dk, dv, dbias) = fallback::backward::<Dispatch>(
         q,
         k,
         v,
         labels,
+        bias,
         out.clone(),
         lse.clone(),
         dout,
@@ -215,6 +257,10 @@ pub fn through_fallback(
         dq,
         dk,
         dv,
+        dbias: match problem.bias() {
+            Some(_) => numbers(Tensor::<2>::from_dispatch(dbias)),
+            None => numbers(Tensor::<1>::from_dispatch(dbias)),
+        },
     }
 }
 

@@ -154,3 +154,69 @@ fn the_fallback_meets_the_oracle_in_f64() {
         run: |p, x, layouts| through_fallback(p, x, &Device::flex(), DType::F64, layouts),
     });
 }
+
+#[test]
+fn the_kernels_meet_the_oracle_with_block_masks_in_f32() {
+    hold(Test {
+        name: "kernels, blocks, f32",
+        count: 4000,
+        problem: generate::block_problem,
+        tolerance: 1e-5,
+        round: f32_round,
+        run: |p, x, layouts| {
+            through_autodiff(p, x, &Device::flex().autodiff(), DType::F32, layouts)
+        },
+    });
+}
+
+#[test]
+fn the_kernels_meet_the_oracle_with_block_masks_in_f64() {
+    hold(Test {
+        name: "kernels, blocks, f64",
+        count: 1000,
+        problem: generate::block_problem,
+        tolerance: 1e-13,
+        round: |x| x,
+        run: |p, x, layouts| {
+            through_autodiff(p, x, &Device::flex().autodiff(), DType::F64, layouts)
+        },
+    });
+}
+
+#[test]
+fn the_kernels_meet_the_oracle_with_block_masks_beyond_their_blocks() {
+    hold(Test {
+        name: "kernels, long, blocks, f32",
+        count: 40,
+        problem: generate::long_block_problem,
+        tolerance: 1e-5,
+        round: f32_round,
+        run: |p, x, layouts| {
+            through_autodiff(p, x, &Device::flex().autodiff(), DType::F32, layouts)
+        },
+    });
+}
+
+#[test]
+fn the_fallback_meets_the_oracle_with_block_masks_in_f32() {
+    hold(Test {
+        name: "fallback, blocks, f32",
+        count: 1000,
+        problem: generate::block_problem,
+        tolerance: 1e-5,
+        round: f32_round,
+        run: |p, x, layouts| through_fallback(p, x, &Device::flex(), DType::F32, layouts),
+    });
+}
+
+#[test]
+fn the_fallback_meets_the_oracle_with_block_masks_in_f64() {
+    hold(Test {
+        name: "fallback, blocks, f64",
+        count: 300,
+        problem: generate::block_problem,
+        tolerance: 1e-13,
+        round: |x| x,
+        run: |p, x, layouts| through_fallback(p, x, &Device::flex(), DType::F64, layouts),
+    });
+}

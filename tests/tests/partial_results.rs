@@ -174,6 +174,7 @@ fn lse_alone_has_the_right_gradients() {
             dq: grad(&q),
             dk: grad(&k),
             dv: grad(&v),
+            dbias: Vec::new(),
         };
         let errors = errors(&got, &want);
         assert!(errors.worst().1 < 1e-5, "{errors:?} {problem:?}");

@@ -5,6 +5,7 @@ use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{DType, Device, Tensor};
 use burn_longnet::functional::{AttentionOptions, sparse_attention};
 use longnet_pattern::{DilatedPattern, Dropout, Pattern, Span};
+use longnet_tests::blocks::Blocks;
 use longnet_tests::compare::{errors, relative_rms};
 use longnet_tests::dilated::Dilated;
 use longnet_tests::implementations::{
@@ -208,4 +209,118 @@ fn one_key_head_for_all_query_heads_is_repeated_keys() {
         &options,
     );
     assert!(relative_rms(&numbers(shared), &numbers(repeated)) < 1e-6);
+}
+
+/// Kernels and fallback on a problem with block masks must be near the same on another one.
+fn same(a: &Problem, b: &Problem, x: &Inputs, what: &str) {
+    for (name, run) in IMPLEMENTATIONS {
+        let (a, b) = (run(a, x), run(b, x));
+        for ((tensor, a), (_, b)) in a.named().into_iter().zip(b.named()) {
+            if tensor != "dbias" {
+                let far = relative_rms(a, b);
+                assert!(far < 3e-6, "{name}, {what}: {tensor} {far:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_mask_of_all_blocks_is_one_branch_of_the_whole_length() {
+    for (n, causal, size) in [
+        (65, true, [16, 16]),
+        (90, false, [7, 32]),
+        (33, true, [64, 5]),
+    ] {
+        let mut dense = Problem::new(Dilated::new(3, &[(n, 1)], causal), n, 8);
+        dense.batch = 2;
+        let blocks = n.div_ceil(size[0]);
+        let mut masked = dense.clone();
+        masked.blocks = Some(Blocks {
+            size,
+            set: vec![vec![vec![true; n.div_ceil(size[1])]; blocks]; 3],
+            bias: None,
+        });
+        same(&masked, &dense, &inputs(&dense, n as u64), "dense");
+    }
+}
+
+#[test]
+fn segments_as_blocks_are_the_branch_with_these_segments() {
+    for causal in [false, true] {
+        let dilated = Problem::new(Dilated::new(2, &[(12, 1)], causal), 50, 8);
+        let mut masked = dilated.clone();
+        let diagonal = |i| (0..5).map(|j| i == j).collect();
+        masked.blocks = Some(Blocks {
+            size: [12; 2],
+            set: vec![(0..5).map(diagonal).collect(); 2],
+            bias: None,
+        });
+        same(&masked, &dilated, &inputs(&dilated, 8), "segments");
+    }
+}
+
+#[test]
+fn permuted_heads_give_permuted_results() {
+    // Heads 0 and 2 are alike, 1 is not; each has its own bias.
+    let (n, d, heads) = (70, 8, 3);
+    let mut problem = Problem::new(Dilated::new(heads, &[(n, 1)], true), n, d);
+    let table = |head: usize| -> Vec<Vec<bool>> {
+        let set = |i: usize, j: usize| i == j || (i * 3 + j + head % 2).is_multiple_of(3);
+        (0..7)
+            .map(|i| (0..5).map(|j| set(i, j)).collect())
+            .collect()
+    };
+    let mut blocks = Blocks {
+        size: [10, 16],
+        set: (0..heads).map(table).collect(),
+        bias: None,
+    };
+    let listed = blocks.listed(true);
+    let rng = &mut Rng::new(12, 0);
+    blocks.bias = Some(
+        listed
+            .iter()
+            .map(|_| f64::from(rng.normal() as f32))
+            .collect(),
+    );
+    problem.blocks = Some(blocks.clone());
+    let x = inputs(&problem, 3);
+    let order = [2, 0, 1];
+    let planes = |t: &[f64]| -> Vec<f64> {
+        let size = t.len() / heads;
+        order
+            .iter()
+            .flat_map(|h| t[h * size..][..size].to_vec())
+            .collect()
+    };
+    let of_heads = |t: &[f64]| -> Vec<f64> {
+        let of = |head: &usize| {
+            let own = listed.iter().zip(t).filter(|(block, _)| block[0] == *head);
+            own.map(|(_, x)| *x).collect::<Vec<_>>()
+        };
+        order.iter().flat_map(of).collect()
+    };
+    let permuted = Inputs {
+        q: planes(&x.q),
+        k: planes(&x.k),
+        v: planes(&x.v),
+        dout: planes(&x.dout),
+        dlse: x.dlse.as_ref().map(|t| planes(t)),
+    };
+    let mut other = problem.clone();
+    other.blocks = Some(Blocks {
+        set: order.map(|h| blocks.set[h].clone()).into(),
+        bias: blocks.bias.as_ref().map(|t| of_heads(t)),
+        ..blocks
+    });
+    for (name, run) in IMPLEMENTATIONS {
+        let (a, b) = (run(&problem, &x), run(&other, &permuted));
+        for ((tensor, a), (_, b)) in a.named().into_iter().zip(b.named()) {
+            let a = match tensor {
+                "dbias" => of_heads(a),
+                _ => planes(a),
+            };
+            assert_eq!(a, b, "{name}: {tensor}");
+        }
+    }
 }

@@ -60,7 +60,7 @@ impl<'a, E: Number> Ours<'a, E> {
             gradients = gradients.map(|_| bytemuck::zeroed_vec(len));
             let o = View::contiguous(&out[..], shape);
             let [dq, dk, dv] = gradients.each_mut().map(|x| &mut x[..]);
-            backward(&call, q, k, v, o, &lse, dout, None, dq, dk, dv);
+            backward(&call, q, k, v, o, &lse, dout, None, dq, dk, dv, None);
         }
         Results {
             out,

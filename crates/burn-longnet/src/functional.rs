@@ -1,6 +1,7 @@
 //! Sparse attention as functions of tensors.
 
-use crate::ops::{AttentionSpec, Labels, SparseAttentionOps};
+use crate::ops::{AttentionSpec, Bias, Labels, SparseAttentionOps};
+use crate::precision;
 use burn::backend::Dispatch;
 use burn::tensor::{Bool, DType, Int, IntDType, Tensor};
 use longnet_pattern::{Dropout, HIDDEN, MixGradient, Pattern, Precision, Span, Tail};
@@ -20,6 +21,10 @@ pub struct AttentionOptions {
     pub mask_pad: Option<Tensor<2, Bool>>,
     /// Queries see keys of their own document only. Default: one document.
     pub documents: Option<Documents>,
+    /// `[1 or batch, blocks]`: what is added to the scores of each listed block of a block mask, in the order
+    /// of [`BlockMask::bias_starts`](longnet_pattern::BlockMask::bias_starts): head by head, query block by
+    /// query block, key blocks ascending. Differentiable; `-inf` hides a block. Default: none.
+    pub bias: Option<Tensor<2>>,
     /// Where queries and keys sit. Default: both from position 0.
     pub span: Option<Span>,
 }
@@ -59,8 +64,8 @@ impl Documents {
 ///
 /// # Panics
 ///
-/// If shapes or dtypes do not fit each other, the pattern or the options; if `pattern` has
-/// [`Tail::ZeroKeys`] and the call has documents or a span that is not one whole sequence.
+/// If shapes or dtypes do not fit each other, the pattern or the options; if there is a bias and `pattern` is
+/// not a block mask; if a block mask ends before the sequence; if `pattern` has [`Tail::ZeroKeys`] and the call has documents or a span that is not one whole sequence.
 pub fn sparse_attention(
     q: Tensor<4>,
     k: Tensor<4>,
@@ -109,6 +114,7 @@ pub fn sparse_attention_with_lse(
         panic!("tail = ZeroKeys is not defined with documents; use tail = Masked");
     }
     let labels = labels(options, [batch, n_q, n_k], &q);
+    let bias = bias(options, pattern, batch, q.dtype());
     let spec = AttentionSpec {
         schedule,
         scale: options.scale.unwrap_or(1.0 / (d as f64).sqrt()),
@@ -121,6 +127,7 @@ pub fn sparse_attention_with_lse(
         k.into_dispatch(),
         v.into_dispatch(),
         labels,
+        bias,
         spec,
     );
     (Tensor::from_dispatch(out), Tensor::from_dispatch(lse))
@@ -196,6 +203,26 @@ fn check_shapes(q: &Tensor<4>, k: &Tensor<4>, v: &Tensor<4>, pattern: &Pattern) 
         "attention takes f64, f32, f16 or bf16 tensors, got {:?}",
         dtypes[0]
     );
+}
+
+fn bias(
+    options: &AttentionOptions,
+    pattern: &Pattern,
+    batch: usize,
+    dtype: DType,
+) -> Bias<Dispatch> {
+    let Some(bias) = &options.bias else {
+        return Bias::None;
+    };
+    let Pattern::Blocks(mask) = pattern else {
+        panic!("options.bias needs a block mask: a dilated pattern has no blocks");
+    };
+    let (dims, blocks) = (bias.dims(), mask.blocks());
+    assert!(
+        [[1, blocks], [batch, blocks]].contains(&dims),
+        "options.bias has shape {dims:?}, expected [1, {blocks}] or [{batch}, {blocks}]: a value for each listed block"
+    );
+    Bias::Blocks(bias.clone().cast(precision::wide(dtype)).into_dispatch())
 }
 
 fn labels(

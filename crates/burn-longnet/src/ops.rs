@@ -34,6 +34,16 @@ pub enum Labels<B: Backend> {
     },
 }
 
+/// What is added to the scores of each listed block of a block mask.
+#[derive(ExtensionType, Clone, Debug)]
+pub enum Bias<B: Backend> {
+    /// Nothing.
+    None,
+    /// `[1 or batch, blocks]` in the dtype of lse, in the order of
+    /// [`BlockMask::bias_starts`](longnet_pattern::BlockMask::bias_starts). `-inf` hides a block.
+    Blocks(FloatTensor<B>),
+}
+
 /// Exact sparse attention: forward and one fused backward.
 ///
 /// The default bodies are plain tensor ops and run on any backend. Use
@@ -59,24 +69,34 @@ pub trait SparseAttentionOps: Backend {
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
         #[extension_type] labels: Labels<Self>,
+        #[extension_type] bias: Bias<Self>,
         spec: AttentionSpec,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        crate::backend::fallback::forward::<Self>(q, k, v, labels, &spec)
+        crate::backend::fallback::forward::<Self>(q, k, v, labels, bias, &spec)
     }
 
-    /// The gradients of q, k and v, given those of out and lse.
+    /// The gradients of q, k, v and the bias, given those of out and lse. That of the bias has its shape and
+    /// the dtype of lse; without a bias its shape is `[0]`.
     #[fusion(default)]
     fn sparse_attention_backward(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
         #[extension_type] labels: Labels<Self>,
+        #[extension_type] bias: Bias<Self>,
         out: FloatTensor<Self>,
         lse: FloatTensor<Self>,
         dout: FloatTensor<Self>,
         dlse: FloatTensor<Self>,
         spec: AttentionSpec,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        crate::backend::fallback::backward::<Self>(q, k, v, labels, out, lse, dout, dlse, &spec)
+    ) -> (
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+    ) {
+        crate::backend::fallback::backward::<Self>(
+            q, k, v, labels, bias, out, lse, dout, dlse, &spec,
+        )
     }
 }

@@ -7,6 +7,7 @@ pub use crate::attention::{
 pub use crate::functional::{AttentionOptions, Documents, sparse_attention};
 pub use crate::model::{LmInput, LongNetLM, LongNetLMConfig, Sampling};
 pub use crate::pattern::{
-    Branch, DilatedPattern, HeadAssignment, HeadOffset, MixGradient, Pattern, Precision, Span,
+    BlockGrid, BlockMask, Branch, DilatedPattern, HeadAssignment, HeadOffset, MixGradient, Pattern,
+    Precision, Span,
 };
 pub use crate::position::AttentionPosition;

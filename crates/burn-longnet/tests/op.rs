@@ -4,7 +4,7 @@ use burn::tensor::{Device, Distribution, Int, Tensor, TensorData, activation};
 use burn_longnet::functional::{
     AttentionOptions, Documents, merge, sparse_attention, sparse_attention_with_lse,
 };
-use burn_longnet::pattern::{DilatedPattern, Pattern, Span};
+use burn_longnet::pattern::{BlockGrid, BlockMask, DilatedPattern, Pattern, Span};
 
 /// Flex, or with `LONGNET_TEST_DEVICE=wgpu` and the feature `wgpu` the default Vulkan device.
 fn device() -> Device {
@@ -79,6 +79,117 @@ fn the_op_is_dense_attention_with_log_multiplicities() {
             close(t.grad(&sparse).unwrap(), t.grad(&dense).unwrap(), what);
         }
     }
+}
+
+/// A causal mask of two heads in blocks of 10 x 16 over 50 positions.
+fn block_mask() -> BlockMask {
+    let mask = BlockMask::new(2, BlockGrid::cross(50, 50, 10, 16)).causal(true);
+    let mask = mask.build_from_fn(|head, i, j| (i + head).is_multiple_of(2) || j + 1 >= i / 2);
+    mask.unwrap()
+}
+
+/// The bias of each pair, `[batch, heads, n, n]`, 0 where no block is listed.
+fn spread(bias: Tensor<2>, mask: &BlockMask) -> Tensor<4> {
+    let [batch, blocks] = bias.dims();
+    let device = bias.device();
+    let mut places = Vec::new();
+    for head in 0..2 {
+        for i in 0..50 {
+            for j in 0..50 {
+                let place = mask.bias_index(head, i / 10, j / 16);
+                places.push(place.unwrap_or(blocks) as i32);
+            }
+        }
+    }
+    let places = Tensor::<1, Int>::from_data(TensorData::new(places, [5000]), &device);
+    let bias = Tensor::cat(vec![bias, Tensor::zeros([batch, 1], &device)], 1);
+    bias.select(1, places).reshape([batch, 2, 50, 50])
+}
+
+#[test]
+fn a_bias_is_added_to_the_scores_of_its_block() {
+    let device = device().autodiff();
+    let mask = block_mask();
+    let pattern = Pattern::from(mask.clone());
+    for entries in [1, 2] {
+        let leaf = |heads, d| random([2, heads, 50, d], &device).require_grad();
+        let (q, k, v) = (leaf(2, 8), leaf(2, 8), leaf(2, 5));
+        let bias = random([entries, mask.blocks()], &device).require_grad();
+        let (w_out, w_lse) = (random([2, 2, 50, 5], &device), random([2, 2, 50], &device));
+        let loss = |out: Tensor<4>, lse: Tensor<3>| {
+            (out * w_out.clone()).sum() + (lse * w_lse.clone()).sum()
+        };
+        let scores = q.clone().matmul(k.clone().swap_dims(2, 3)) / 8f32.sqrt();
+        let scores = scores + log_multiplicity(&pattern, Span::full(50), &device);
+        let scores = scores + spread(bias.clone(), &mask);
+        let lse_dense = scores.clone().exp().sum_dim(3).log().squeeze_dim::<3>(3);
+        let out_dense = activation::softmax(scores, 3).matmul(v.clone());
+        let dense = loss(out_dense.clone(), lse_dense.clone()).backward();
+
+        let options = AttentionOptions {
+            bias: Some(bias.clone()),
+            ..AttentionOptions::default()
+        };
+        let (out, lse) =
+            sparse_attention_with_lse(q.clone(), k.clone(), v.clone(), &pattern, &options);
+        close(out.clone(), out_dense, "out");
+        close(lse.clone(), lse_dense, "lse");
+        let sparse = loss(out, lse).backward();
+        for (t, what) in [(&q, "dq"), (&k, "dk"), (&v, "dv")] {
+            close(t.grad(&sparse).unwrap(), t.grad(&dense).unwrap(), what);
+        }
+        let [a, b] = [&sparse, &dense].map(|grads| bias.grad(grads).unwrap());
+        close(a, b, "dbias");
+    }
+}
+
+#[test]
+fn only_the_bias_may_be_trained() {
+    // The scoring network of a learned pattern beside frozen projections, in half precision.
+    let device = device().autodiff();
+    let mask = block_mask();
+    let bias = random([1, mask.blocks()], &device).require_grad();
+    let draw = || random([1, 2, 50, 4], &device).cast(burn::tensor::DType::F16);
+    let options = AttentionOptions {
+        bias: Some(bias.clone()),
+        ..AttentionOptions::default()
+    };
+    let out = sparse_attention(draw(), draw(), draw(), &mask.into(), &options);
+    let grads = out.square().sum().backward();
+    let gradient = bias.grad(&grads).unwrap();
+    assert!(gradient.clone().abs().sum().into_scalar::<f32>() > 0.0);
+    assert_eq!(gradient.dims(), bias.dims());
+}
+
+#[test]
+#[should_panic(expected = "options.bias needs a block mask")]
+fn a_dilated_pattern_refuses_a_bias() {
+    let t = random([1, 2, 4, 4], &Device::flex());
+    let options = AttentionOptions {
+        bias: Some(Tensor::zeros([1, 1], &Device::flex())),
+        ..AttentionOptions::default()
+    };
+    sparse_attention(t.clone(), t.clone(), t, &Pattern::dense(2, true), &options);
+}
+
+#[test]
+#[should_panic(expected = "options.bias has shape [1, 3], expected [1, ")]
+fn a_bias_of_another_size_is_refused() {
+    let t = random([2, 2, 50, 4], &Device::flex());
+    let options = AttentionOptions {
+        bias: Some(Tensor::zeros([1, 3], &Device::flex())),
+        ..AttentionOptions::default()
+    };
+    sparse_attention(t.clone(), t.clone(), t, &block_mask().into(), &options);
+}
+
+#[test]
+#[should_panic(expected = "keys reach position 65, but the blocks of the mask end at 64")]
+fn a_mask_shorter_than_the_sequence_is_refused() {
+    let q = random([1, 2, 50, 4], &Device::flex());
+    let k = random([1, 2, 65, 4], &Device::flex());
+    let options = AttentionOptions::default();
+    sparse_attention(q, k.clone(), k, &block_mask().into(), &options);
 }
 
 #[test]

@@ -6,7 +6,8 @@ use crate::problem::Problem;
 use crate::real::Real;
 use crate::rules::Rules;
 use crate::view::View;
-use longnet_pattern::{Schedule, Span};
+use longnet_pattern::{Run, Schedule, Span};
+use std::ops::Range;
 
 /// One call.
 pub struct Context<'a, E: Element> {
@@ -54,6 +55,17 @@ impl<'a, E: Element> Context<'a, E> {
             check_len("labels.q", labels.q.len(), batch * n_q);
             check_len("labels.k", labels.k.len(), batch * n_k);
         }
+        if let Some(bias) = problem.bias {
+            let mask = problem.schedule.mask();
+            let blocks = mask
+                .expect("a bias needs a block mask: dilated patterns have no blocks")
+                .blocks();
+            let len = bias.values.len();
+            assert!(
+                len == blocks || len == batch * blocks,
+                "bias must hold {blocks} values, one a listed block, or that for each of {batch} batch entries, got {len}"
+            );
+        }
         if let Some(dropout) = problem.dropout {
             assert!(
                 (0.0..=1.0).contains(&dropout.p),
@@ -89,6 +101,40 @@ impl<'a, E: Element> Context<'a, E> {
 
     pub fn rules(&self, batch: usize, head: usize) -> Rules<'a> {
         Rules::new(self.problem, batch, self.heads, head)
+    }
+
+    /// The runs of some rows and keys, each with the place of its block in the bias if there is one.
+    pub fn runs(
+        &self,
+        branch: usize,
+        head: usize,
+        rows: Range<usize>,
+        keys: Range<usize>,
+    ) -> impl Iterator<Item = (Run, Option<usize>)> {
+        let schedule = self.schedule();
+        let (single, merged) = match self.problem.bias {
+            Some(_) => (Some(schedule.block_runs(head, rows, keys)), None),
+            None => (None, Some(schedule.runs_within(branch, head, rows, keys))),
+        };
+        let single = single.into_iter().flatten();
+        let merged = merged.into_iter().flatten();
+        single
+            .map(|(run, block)| (run, Some(block)))
+            .chain(merged.map(|run| (run, None)))
+    }
+
+    /// The bias of a block in base 2, as scores are; 0 without one.
+    pub fn bias_base_2(&self, batch: usize, block: Option<usize>) -> E::Acc {
+        let (Some(bias), Some(block)) = (self.problem.bias, block) else {
+            return E::Acc::ZERO;
+        };
+        let blocks = self.schedule().mask().map_or(0, |mask| mask.blocks());
+        let entry = if bias.values.len() == blocks {
+            0
+        } else {
+            batch
+        };
+        E::Acc::from_f64(bias.values[entry * blocks + block] * std::f64::consts::LOG2_E)
     }
 
     /// Scores are kept in base 2: what their product is multiplied with.

@@ -66,6 +66,7 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
         dq: &mut [Self],
         dk: &mut [Self],
         dv: &mut [Self],
+        dbias: Option<&mut [f64]>,
     );
 }
 
@@ -117,9 +118,10 @@ macro_rules! element {
                 dq: &mut [Self],
                 dk: &mut [Self],
                 dv: &mut [Self],
+                dbias: Option<&mut [f64]>,
             ) {
                 $tiles!(problem, tiles => backward::backward(
-                    tiles, problem, q, k, v, out, lse, dout, dlse, dq, dk, dv
+                    tiles, problem, q, k, v, out, lse, dout, dlse, dq, dk, dv, dbias
                 ));
             }
         }

@@ -152,9 +152,14 @@ impl<E: Element, T: Tiles<E>> Scratch<E, T> {
                 E::Acc::NEG_INFINITY
             };
         }
+        let at = [batch, cx.kv_head(head)];
         for branch in 0..schedule.branches() {
-            for run in schedule.query_runs(branch, head, rows.clone()) {
-                self.run(cx, &rules, [batch, cx.kv_head(head)], rows.start, &run);
+            for (run, block) in cx.runs(branch, head, rows.clone(), 0..cx.span.n_k) {
+                let bias = cx.bias_base_2(batch, block);
+                // Such a block adds weights of 0.
+                if bias != E::Acc::NEG_INFINITY {
+                    self.run(cx, &rules, at, rows.start, &run, bias);
+                }
             }
         }
         scatter(out, cx.d_v, &self.o, cx.d_v_pad, |i| {
@@ -170,8 +175,17 @@ impl<E: Element, T: Tiles<E>> Scratch<E, T> {
         }
     }
 
-    /// Adds the keys of a run to the state of its rows. `first` is the item's first row.
-    fn run(&mut self, cx: &Context<E>, rules: &Rules, at: [usize; 2], first: usize, run: &Run) {
+    /// Adds the keys of a run, with scores raised by `bias`, to the state of its rows. `first` is the item's
+    /// first row.
+    fn run(
+        &mut self,
+        cx: &Context<E>,
+        rules: &Rules,
+        at: [usize; 2],
+        first: usize,
+        run: &Run,
+        bias: E::Acc,
+    ) {
         for start in (0..run.k.len).step_by(KEYS) {
             let block = run.k.slice(start..run.k.len.min(start + KEYS));
             self.keys.load(block, |b| rules.key(b));
@@ -184,7 +198,7 @@ impl<E: Element, T: Tiles<E>> Scratch<E, T> {
             let first_row = run.first_row(start) / T::ALIGN * T::ALIGN;
             for group in (first_row..run.q.len).step_by(T::GROUPS[0]) {
                 let group = group..run.q.len.min(group + T::GROUPS[0]);
-                self.tile(cx, rules, first, run, group, start, block.len);
+                self.tile(cx, rules, first, run, group, start, block.len, bias);
             }
         }
     }
@@ -199,6 +213,7 @@ impl<E: Element, T: Tiles<E>> Scratch<E, T> {
         group: Range<usize>,
         start: usize,
         len: usize,
+        bias: E::Acc,
     ) {
         let visible = |a: usize| run.visible(a).saturating_sub(start).min(len);
         let used = visible(group.end - 1);
@@ -221,7 +236,9 @@ impl<E: Element, T: Tiles<E>> Scratch<E, T> {
         for a in group.clone() {
             let (i, s) = (slot(a), &mut scores[(a - group.start) * lds..][..columns]);
             self.keys.mask(s, 0, 0..visible(a), token(a));
-            let (top, sum) = cx.kernels.softmax(s, factor, self.m[i]);
+            // The scores lack the bias, and so does what they are compared with.
+            let (top, sum) = cx.kernels.softmax(s, factor, self.m[i] - bias);
+            let top = top + bias;
             if top != self.m[i] {
                 // From -inf to a finite maximum the factor is 0, and so is what it scales.
                 let shrink = (self.m[i] - top).exp2::<false>();

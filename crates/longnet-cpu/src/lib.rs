@@ -77,7 +77,7 @@ mod work;
 pub use element::Element;
 pub use kernels::UnknownLevel;
 pub use memory::keep_freed_memory;
-pub use problem::{Labels, Problem};
+pub use problem::{Bias, Labels, Problem};
 pub use view::View;
 
 /// The instruction set whose kernels this process uses: what the environment variable `LONGNET_CPU`
@@ -111,7 +111,7 @@ pub fn levels() -> Vec<&'static str> {
 /// # Panics
 ///
 /// If the shapes disagree with each other, with the schedule or with the lengths of the slices, a
-/// view reaches outside of its slice, or [`level`] is an error.
+/// view reaches outside of its slice, a pattern that is not a block mask has a bias, or [`level`] is an error.
 pub fn forward<E: Element>(
     problem: &Problem,
     q: View<E>,
@@ -127,7 +127,7 @@ pub fn forward<E: Element>(
 ///
 /// `out` and `dout` are `[batch, heads, n_q, d_v]`, `lse` and `dlse` (zero if `None`) contiguous
 /// `[batch, heads, n_q]`. Writes every element of `dq`, `dk` and `dv`, contiguous in the shapes of
-/// `q`, `k` and `v`. Rows with an `lse` of `-inf` give and get no gradient.
+/// `q`, `k` and `v`, and of `dbias`, if that is asked for, in the order of the bias. Rows with an `lse` of `-inf` give and get no gradient.
 ///
 /// `lse` may cover more keys than this problem's (partial results that were merged): then the
 /// gradients are this problem's share of those of the merged result. With
@@ -149,6 +149,7 @@ pub fn backward<E: Element>(
     dq: &mut [E],
     dk: &mut [E],
     dv: &mut [E],
+    dbias: Option<&mut [f64]>,
 ) {
-    E::backward(problem, q, k, v, out, lse, dout, dlse, dq, dk, dv);
+    E::backward(problem, q, k, v, out, lse, dout, dlse, dq, dk, dv, dbias);
 }

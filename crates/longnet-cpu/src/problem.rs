@@ -12,6 +12,14 @@ pub struct Labels<'a> {
     pub k: &'a [i32],
 }
 
+/// What is added to the scores of each listed block of a block mask.
+#[derive(Clone, Copy, Debug)]
+pub struct Bias<'a> {
+    /// `[blocks]` for all batch entries, or `[batch * blocks]`, in the order of
+    /// [`BlockMask::bias_starts`](longnet_pattern::BlockMask::bias_starts). `-inf` hides a block.
+    pub values: &'a [f64],
+}
+
 /// An attention problem.
 #[derive(Clone, Copy, Debug)]
 pub struct Problem<'a> {
@@ -21,21 +29,25 @@ pub struct Problem<'a> {
     pub scale: f64,
     /// Padding and documents.
     pub labels: Option<Labels<'a>>,
+    /// What is added to scores block by block. For block masks only.
+    pub bias: Option<Bias<'a>>,
     /// Dropout of attention weights.
     pub dropout: Option<Dropout>,
-    /// How the backward pass treats the weights that mix the branches.
+    /// How the backward pass treats the weights that mix the branches. Of a block mask nothing is mixed, and
+    /// the gradient is exact.
     pub gradient: MixGradient,
     /// How exact products of f32 must be.
     pub precision: Precision,
 }
 
 impl<'a> Problem<'a> {
-    /// Scale `1 / sqrt(d)`, no labels, no dropout, the exact gradient, the highest precision.
+    /// Scale `1 / sqrt(d)`, no labels, no bias, no dropout, the exact gradient, the highest precision.
     pub fn new(schedule: &'a Schedule, d: usize) -> Self {
         Self {
             schedule,
             scale: 1.0 / (d as f64).sqrt(),
             labels: None,
+            bias: None,
             dropout: None,
             gradient: MixGradient::Exact,
             precision: Precision::Highest,

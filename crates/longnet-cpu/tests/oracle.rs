@@ -29,12 +29,12 @@ fn error(ours: &[f64], exact: &[f64], sizes: &[f64]) -> f64 {
     }
 }
 
-/// Errors of out, lse, dq, dk, dv.
-fn errors<E: Number>(case: &Case) -> [f64; 5] {
+/// Errors of out, lse, dq, dk, dv, dbias.
+fn errors<E: Number>(case: &Case) -> [f64; 6] {
     let inputs = case.inputs::<E>();
     let (exact, sizes) = reference(case, &inputs);
     let ours = case.run::<E>(&inputs);
-    let fields = |r: Results| [r.out, r.lse, r.dq, r.dk, r.dv];
+    let fields = |r: Results| [r.out, r.lse, r.dq, r.dk, r.dv, r.dbias];
     let (ours, exact, sizes) = (fields(ours), fields(exact), fields(sizes));
     // What no pair adds to is exactly zero.
     for (ours, sizes) in ours.iter().zip(&sizes) {
@@ -49,7 +49,11 @@ fn check<E: Number>(case: &Case, out: f64, gradients: f64) -> Result<(), TestCas
     let errors = errors::<E>(case);
     for (i, error) in errors.into_iter().enumerate() {
         let tolerance = if i < 2 { out } else { gradients };
-        prop_assert!(error <= tolerance, "{:?} of out, lse, dq, dk, dv", errors);
+        prop_assert!(
+            error <= tolerance,
+            "{:?} of out, lse, dq, dk, dv, dbias",
+            errors
+        );
     }
     Ok(())
 }
@@ -188,6 +192,7 @@ fn gradients_reach_every_block_of_rows() {
             d_v: 3,
             scale: 0.4,
             labels: None,
+            bias: None,
             dropout: None,
             gradient: match i {
                 0 => MixGradient::Detached,
@@ -217,6 +222,7 @@ fn scales_of_any_sign_and_size_are_right() {
             d_v: 4,
             scale,
             labels: None,
+            bias: None,
             dropout: None,
             gradient: MixGradient::Exact,
             precision: Precision::High,

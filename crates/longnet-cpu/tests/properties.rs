@@ -7,7 +7,8 @@ use common::{Case, Inputs, Layout, Number, Random};
 use half::bf16;
 use longnet_cpu::{Labels, Problem, View, backward, forward};
 use longnet_pattern::{
-    DilatedPattern, Dropout, HIDDEN, MixGradient, Pattern, Precision, Span, Tail,
+    BlockGrid, BlockMask, DilatedPattern, Dropout, HIDDEN, MixGradient, Pattern, Precision, Span,
+    Tail,
 };
 
 fn pattern(heads: usize, branches: &[(usize, usize)], causal: bool) -> Pattern {
@@ -15,6 +16,29 @@ fn pattern(heads: usize, branches: &[(usize, usize)], causal: bool) -> Pattern {
         .causal(causal)
         .build()
         .unwrap()
+}
+
+/// A window, and the first block for and by all, the same in all heads but the first.
+fn window(heads: usize, n: usize, [q_block, k_block]: [usize; 2], causal: bool) -> Pattern {
+    let mask = BlockMask::new(heads, BlockGrid::cross(n, n, q_block, k_block)).causal(causal);
+    let near = |head: usize, i: usize, j: usize| {
+        (i * q_block).abs_diff(j * k_block) <= 2 * k_block + usize::from(head == 0) * n / 4
+    };
+    let mask = mask.build_from_fn(|head, i, j| i == 0 || j == 0 || near(head, i, j));
+    mask.unwrap().into()
+}
+
+/// Values for the blocks of a mask, and `-inf` for some.
+fn bias(pattern: &Pattern, entries: usize) -> Vec<f64> {
+    let Pattern::Blocks(mask) = pattern else {
+        unreachable!()
+    };
+    let mut random = Random(77);
+    let mut value = |i: usize| match i % 13 {
+        7 => f64::NEG_INFINITY,
+        _ => f64::from(random.uniform() as f32),
+    };
+    (0..entries * mask.blocks()).map(&mut value).collect()
 }
 
 fn case(pattern: Pattern, span: Span) -> Case {
@@ -27,6 +51,7 @@ fn case(pattern: Pattern, span: Span) -> Case {
         d_v: 20,
         scale: 0.4,
         labels: None,
+        bias: None,
         dropout: None,
         gradient: MixGradient::Exact,
         precision: Precision::Highest,
@@ -40,7 +65,7 @@ fn case(pattern: Pattern, span: Span) -> Case {
 fn all<E: Number>(case: &Case) -> Vec<Vec<u64>> {
     let r = case.run::<E>(&case.inputs::<E>());
     let bits = |x: Vec<f64>| x.into_iter().map(f64::to_bits).collect();
-    [r.out, r.lse, r.dq, r.dk, r.dv].map(bits).into()
+    [r.out, r.lse, r.dq, r.dk, r.dv, r.dbias].map(bits).into()
 }
 
 #[test]
@@ -76,6 +101,110 @@ fn bits_do_not_depend_on_the_number_of_threads() {
 }
 
 #[test]
+fn bits_of_block_masks_do_not_depend_on_the_number_of_threads() {
+    for (heads, entries, causal) in [(4, 2, true), (4, 1, false), (1, 0, true)] {
+        let n = if heads == 1 { 4000 } else { 1100 };
+        let pattern = window(heads, n, [48, 80], causal);
+        let case = Case {
+            kv_heads: heads.div_ceil(2),
+            batch: 2,
+            bias: (entries > 0).then(|| bias(&pattern, entries)),
+            ..case(pattern, Span::full(n))
+        };
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            pool.build().unwrap().install(|| all::<f32>(&case))
+        };
+        let one = on(1);
+        for threads in 2..=5 {
+            assert!(one == on(threads));
+        }
+    }
+}
+
+#[test]
+fn a_mask_of_all_blocks_is_dense_attention() {
+    for (span, causal) in [
+        (Span::full(300), true),
+        (Span::cross(200, 310), false),
+        (Span::decode(7, 310), true),
+    ] {
+        let mask = BlockMask::new(2, BlockGrid::cross(320, 320, 32, 20)).causal(causal);
+        let all = mask.build_from_fn(|_, _, _| true).unwrap();
+        let blocks = case(all.into(), span);
+        let dense = case(Pattern::dense(2, causal), span);
+        let x = blocks.inputs::<f64>();
+        let (a, b) = (blocks.run::<f64>(&x), dense.run::<f64>(&x));
+        for (a, b) in [
+            (a.out, b.out),
+            (a.lse, b.lse),
+            (a.dq, b.dq),
+            (a.dk, b.dk),
+            (a.dv, b.dv),
+        ] {
+            let far = |(a, b): (&f64, &f64)| (a - b).abs() > 1e-12;
+            assert!(!a.iter().zip(&b).any(far));
+        }
+    }
+}
+
+#[test]
+fn a_bias_of_minus_infinity_hides_a_block_and_whatever_stands_in_it() {
+    // 16 query rows are decoded, 70 are not.
+    for n_q in [16, 70] {
+        let grid = BlockGrid::cross(n_q, 90, 10, 30);
+        let hidden = |i: usize, j: usize| j == 1 || i == 1;
+        let build = |mask: BlockMask| Case {
+            d: 8,
+            d_v: 8,
+            layout: Layout::Contiguous,
+            ..case(mask.into(), Span::cross(n_q, 90))
+        };
+        let all = BlockMask::new(1, grid)
+            .build_from_fn(|_, _, _| true)
+            .unwrap();
+        let some = BlockMask::new(1, grid).build_from_fn(|_, i, j| !hidden(i, j));
+        let without = build(some.unwrap());
+        let mut values = vec![0.0; all.blocks()];
+        for i in 0..grid.q_blocks {
+            for j in (0..3).filter(|&j| hidden(i, j)) {
+                values[all.bias_index(0, i, j).unwrap()] = f64::NEG_INFINITY;
+            }
+        }
+        let with = Case {
+            bias: Some(values.clone()),
+            ..build(all)
+        };
+        let mut x = with.inputs::<f32>();
+        x.k.data[30 * 8..60 * 8].fill(f64::NAN);
+        x.v.data[30 * 8..60 * 8].fill(f64::NAN);
+        let (a, b) = (with.run::<f32>(&x), without.run::<f32>(&x));
+        for (a, b) in [
+            (&a.out, &b.out),
+            (&a.lse, &b.lse),
+            (&a.dq, &b.dq),
+            (&a.dk, &b.dk),
+            (&a.dv, &b.dv),
+        ] {
+            let close = |(a, b): (&f64, &f64)| a == b || (a - b).abs() <= 1e-5;
+            assert!(a.iter().zip(b).all(close));
+        }
+        let silent = |(x, v): (&f64, &f64)| v.is_finite() || *x == 0.0;
+        assert!(a.dbias.iter().zip(&values).all(silent));
+    }
+}
+
+#[test]
+#[should_panic(expected = "a bias needs a block mask")]
+fn dilated_patterns_refuse_a_bias() {
+    let case = Case {
+        bias: Some(vec![0.0]),
+        ..case(pattern(1, &[(8, 1)], true), Span::full(20))
+    };
+    case.run::<f32>(&case.inputs::<f32>());
+}
+
+#[test]
 fn bf16_bits_do_not_depend_on_the_number_of_threads() {
     for gradient in [MixGradient::Exact, MixGradient::Detached] {
         let branches = [(256, 1), (600, 2)];
@@ -97,28 +226,33 @@ fn bf16_bits_do_not_depend_on_the_number_of_threads() {
 fn a_change_in_the_future_leaves_the_past_bit_identical() {
     for (n_q, cut) in [(500, 333), (8, 496)] {
         let span = Span::decode(n_q, 500);
-        let case = case(pattern(2, &[(64, 1), (300, 3)], true), span);
-        let before = case.inputs::<f32>();
-        let mut after = case.inputs::<f32>();
-        for x in [&mut after.q, &mut after.k, &mut after.v] {
-            let shape = x.shape;
-            for (i, x) in x.data.iter_mut().enumerate() {
-                if 500 - shape[2] + i / shape[3] % shape[2] >= cut {
-                    *x *= -3.0;
+        for pattern in [
+            pattern(2, &[(64, 1), (300, 3)], true),
+            window(2, 500, [40, 24], true),
+        ] {
+            let case = case(pattern, span);
+            let before = case.inputs::<f32>();
+            let mut after = case.inputs::<f32>();
+            for x in [&mut after.q, &mut after.k, &mut after.v] {
+                let shape = x.shape;
+                for (i, x) in x.data.iter_mut().enumerate() {
+                    if 500 - shape[2] + i / shape[3] % shape[2] >= cut {
+                        *x *= -3.0;
+                    }
                 }
             }
-        }
-        let (a, b) = (case.run::<f32>(&before), case.run::<f32>(&after));
-        let d_v = case.d_v;
-        let past = |i: usize, width: usize| 500 - n_q + i / width % n_q < cut;
-        let mut changed = 0;
-        for i in 0..a.out.len() {
-            assert!(!past(i, d_v) || a.out[i] == b.out[i]);
-            changed += usize::from(a.out[i] != b.out[i]);
-        }
-        assert!(changed > 0);
-        for i in 0..a.lse.len() {
-            assert!(!past(i, 1) || a.lse[i] == b.lse[i]);
+            let (a, b) = (case.run::<f32>(&before), case.run::<f32>(&after));
+            let d_v = case.d_v;
+            let past = |i: usize, width: usize| 500 - n_q + i / width % n_q < cut;
+            let mut changed = 0;
+            for i in 0..a.out.len() {
+                assert!(!past(i, d_v) || a.out[i] == b.out[i]);
+                changed += usize::from(a.out[i] != b.out[i]);
+            }
+            assert!(changed > 0);
+            for i in 0..a.lse.len() {
+                assert!(!past(i, 1) || a.lse[i] == b.lse[i]);
+            }
         }
     }
 }
@@ -253,8 +387,15 @@ fn exact_gradients_are_those_of_finite_differences() {
         pattern(4, &[(9, 1), (16, 2), (40, 3)], true),
         pattern(4, &[(9, 1), (16, 2), (40, 3)], false),
         zero_keys,
+        window(4, 41, [7, 5], true),
+        window(4, 41, [5, 9], false),
     ] {
+        let bias = match pattern {
+            Pattern::Blocks(_) => Some(bias(&pattern, 1)),
+            _ => None,
+        };
         let case = Case {
+            bias,
             kv_heads: 2,
             dropout: Some(Dropout { p: 0.2, seed: 9 }),
             labels: Some((
@@ -285,6 +426,16 @@ fn exact_gradients_are_those_of_finite_differences() {
                 let error = (slope - gradient[i]).abs();
                 assert!(error < 1e-8, "{slope} is not {}", gradient[i]);
             }
+        }
+        for i in (0..r.dbias.len()).step_by(3) {
+            let at = |shift: f64| {
+                let mut case = case.clone();
+                case.bias.as_mut().unwrap()[i] += shift;
+                objective(&case, &case.inputs::<f64>())
+            };
+            let slope = (at(h) - at(-h)) / (2.0 * h);
+            let error = (slope - r.dbias[i]).abs();
+            assert!(error < 1e-8, "{slope} is not {}", r.dbias[i]);
         }
     }
 }
@@ -501,6 +652,7 @@ fn another_shape_of_dout_panics() {
         &mut dq,
         &mut dk,
         &mut dv,
+        None,
     );
 }
 

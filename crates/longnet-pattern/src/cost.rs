@@ -41,18 +41,22 @@ impl Schedule {
 
     /// Visited pairs of one branch of one batch entry, over all heads.
     pub fn branch_pairs(&self, branch: usize) -> u64 {
-        // Heads with the same residue visit the same pairs.
+        // Heads with the same residue, or with the same lists, visit the same pairs.
+        let class = |head| match self.mask() {
+            Some(mask) => Some(mask.table_of()[head] as usize),
+            None => self.offset(branch, head),
+        };
         let mut known: Vec<(usize, u64)> = Vec::new();
         let mut total = 0;
         for head in 0..self.heads() {
-            let Some(offset) = self.offset(branch, head) else {
+            let Some(class) = class(head) else {
                 continue;
             };
-            let pairs = match known.iter().find(|(o, _)| *o == offset) {
+            let pairs = match known.iter().find(|(c, _)| *c == class) {
                 Some(&(_, pairs)) => pairs,
                 None => {
                     let pairs = self.runs(branch, head).map(|run| run.pairs()).sum();
-                    known.push((offset, pairs));
+                    known.push((class, pairs));
                     pairs
                 }
             };
@@ -102,18 +106,20 @@ impl Pattern {
     ///
     /// If `kv_heads` does not divide the pattern's heads.
     pub fn cache_entries(&self, kv_heads: usize, kv_head: usize, n: usize) -> usize {
-        let Self::Dilated(dilated) = self;
-        dilated.cache_entries(kv_heads, kv_head, n)
+        let heads = self.heads();
+        assert!(
+            kv_heads > 0 && heads.is_multiple_of(kv_heads),
+            "kv_heads = {kv_heads} must divide heads = {heads}"
+        );
+        match self {
+            Self::Dilated(dilated) => dilated.cache_entries(kv_heads, kv_head, n),
+            Self::Blocks(mask) => mask.cache_entries(kv_heads, kv_head, n),
+        }
     }
 }
 
 impl DilatedPattern {
     fn cache_entries(&self, kv_heads: usize, kv_head: usize, n: usize) -> usize {
-        assert!(
-            kv_heads > 0 && self.heads.is_multiple_of(kv_heads),
-            "kv_heads = {kv_heads} must divide heads = {}",
-            self.heads
-        );
         let group = self.heads / kv_heads;
         let mut residues: Vec<(usize, usize, usize)> = Vec::new();
         for head in kv_head * group..(kv_head + 1) * group {

@@ -67,4 +67,84 @@ pub enum PatternError {
         /// One past the last key position.
         k_end: usize,
     },
+    /// A block size outside `1..=2^48`.
+    #[error("{side}_block is {value}, outside 1..=2^48; give positions of a block, such as 64")]
+    BlockSize {
+        /// "q" or "k".
+        side: &'static str,
+        /// The value given.
+        value: usize,
+    },
+    /// A grid past 2^48 positions or 2^32 blocks.
+    #[error(
+        "{side}_blocks is {count}, with blocks of {size} positions: more than 2^32 blocks or 2^48 positions; use larger or fewer blocks"
+    )]
+    BlockCount {
+        /// "q" or "k".
+        side: &'static str,
+        /// The number of blocks given.
+        count: usize,
+        /// Positions of a block.
+        size: usize,
+    },
+    /// A dense block mask of the wrong size.
+    #[error(
+        "the dense mask has {len} elements; give q_blocks * k_blocks = {q_blocks} * {k_blocks} for all heads, or that for each of the {heads} heads"
+    )]
+    DenseMask {
+        /// Elements given.
+        len: usize,
+        /// Query heads.
+        heads: usize,
+        /// Query blocks.
+        q_blocks: usize,
+        /// Key blocks.
+        k_blocks: usize,
+    },
+    /// A list of key blocks that does not ascend.
+    #[error(
+        "head {head}, query block {row}: key block {second} follows {first}; list each key block once, in ascending order"
+    )]
+    BlockOrder {
+        /// Query head.
+        head: usize,
+        /// Query block.
+        row: usize,
+        /// A key block.
+        first: usize,
+        /// The one after it.
+        second: usize,
+    },
+    /// A key block that the grid does not have.
+    #[error(
+        "head {head}, query block {row}: key block {value} is outside 0..{k_blocks}; list blocks of the grid only"
+    )]
+    BlockColumn {
+        /// Query head.
+        head: usize,
+        /// Query block.
+        row: usize,
+        /// The key block.
+        value: usize,
+        /// Key blocks of the grid.
+        k_blocks: usize,
+    },
+    /// More listed blocks than 32 bits count.
+    #[error("the mask lists {blocks} blocks or more, past 2^32; use larger blocks or fewer heads")]
+    TooManyBlocks {
+        /// Blocks that were listed when building stopped.
+        blocks: u64,
+    },
+    /// A schedule past the blocks of a mask.
+    #[error(
+        "{side} reach position {end}, but the blocks of the mask end at {covered}; make its grid as long as the sequence"
+    )]
+    MaskSpan {
+        /// "queries" or "keys".
+        side: &'static str,
+        /// One past the last position.
+        end: usize,
+        /// One past the last position of the grid.
+        covered: usize,
+    },
 }

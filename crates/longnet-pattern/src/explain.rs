@@ -4,39 +4,46 @@ use crate::{DilatedPattern, Pattern};
 use std::fmt::Write;
 
 impl Pattern {
-    /// What query position `i` of `head` sees, one line a branch.
+    /// What query position `i` of `head` sees: one line a branch, or the key blocks.
     ///
     /// # Panics
     ///
     /// If `head` is not below the number of heads.
     pub fn explain(&self, head: usize, i: usize) -> String {
-        let Self::Dilated(dilated) = self;
-        assert!(
-            head < dilated.heads,
-            "head {head} of a pattern with {} heads",
-            dilated.heads
-        );
-        dilated.explain(head, i)
+        let heads = self.heads();
+        assert!(head < heads, "head {head} of a pattern with {heads} heads");
+        match self {
+            Self::Dilated(dilated) => dilated.explain(head, i),
+            Self::Blocks(mask) => mask.explain(head, i),
+        }
     }
 
     /// What a user should know before training with the pattern at length `n`: rows that see
     /// nothing, branches without a head. Empty when there is nothing to say.
     pub fn warnings(&self, n: usize) -> Vec<String> {
-        let Self::Dilated(dilated) = self;
+        match self {
+            Self::Dilated(dilated) => dilated.warnings(n),
+            Self::Blocks(mask) => mask.warnings(n),
+        }
+    }
+}
+
+impl DilatedPattern {
+    fn warnings(&self, n: usize) -> Vec<String> {
         let mut warnings = Vec::new();
-        for (b, branch) in dilated.branches.iter().enumerate() {
+        for (b, branch) in self.branches.iter().enumerate() {
             let (w, r) = (branch.segment, branch.dilation);
-            let heads: Vec<usize> = dilated.heads_of(b).collect();
+            let heads: Vec<usize> = self.heads_of(b).collect();
             if heads.is_empty() {
                 warnings.push(format!(
                     "branch {b} (segment {w}, dilation {r}) has no heads: {} heads are split over {} branches; use more heads or fewer branches",
-                    dilated.heads,
-                    dilated.branches.len()
+                    self.heads,
+                    self.branches.len()
                 ));
             }
             let blind: Vec<usize> = heads
                 .into_iter()
-                .filter(|&h| dilated.offset(b, h).is_none())
+                .filter(|&h| self.offset(b, h).is_none())
                 .collect();
             if !blind.is_empty() {
                 warnings.push(format!(
@@ -44,8 +51,8 @@ impl Pattern {
                 ));
             }
         }
-        for head in 0..dilated.heads {
-            let rows = dilated.uncovered_rows(head, n);
+        for head in 0..self.heads {
+            let rows = self.uncovered_rows(head, n);
             if rows > 0 {
                 warnings.push(format!(
                     "head {head}: {rows} of {n} rows are covered by no branch and attend to nothing; add a branch with dilation 1"
@@ -54,9 +61,7 @@ impl Pattern {
         }
         warnings
     }
-}
 
-impl DilatedPattern {
     fn explain(&self, head: usize, i: usize) -> String {
         let mut text = format!("head {head}, position {i}\n");
         let mut total = 0;

@@ -3,8 +3,9 @@
 //! A *pattern* says how many times query position `i` sees key position `j` in head `h`:
 //! [`Pattern::multiplicity`]. A *schedule* ([`Pattern::schedule`]) says the same thing in the form
 //! that kernels walk: for each branch and head, a list of [`Run`]s, each an ordinary dense or causal
-//! attention problem on strided rows. Schedules are closed-form: their size does not depend on the
-//! length of the sequence, and their transpose (the queries that see a range of keys) costs nothing.
+//! attention problem on strided rows. Schedules of dilated branches are closed-form: their size does not
+//! depend on the length of the sequence, and their transpose (the queries that see a range of keys) costs
+//! nothing. Those of block masks are lists of blocks, with their transpose.
 //!
 //! ```
 //! use longnet_pattern::{DilatedPattern, Span};
@@ -21,10 +22,12 @@
 //! | module | concept |
 //! |---|---|
 //! | [`dilated`] | LongNet's branches, head assignment and offsets |
+//! | [`block`] | block masks: their builder, their compressed lists |
 //! | [`schedule`] | the pattern over a query range and a key range, as runs |
 //! | [`cost`] | visited pairs, FLOPs, bytes, cache entries |
 //! | [`dropout`] | the generator that every backend shares |
 
+pub mod block;
 pub mod cost;
 pub mod dilated;
 pub mod dropout;
@@ -35,6 +38,7 @@ mod rules;
 pub mod run;
 pub mod schedule;
 
+pub use block::{BlockBuilder, BlockGrid, BlockMask, BlockRuns, Indices};
 pub use cost::{Cost, Sizes};
 pub use dilated::{Branch, DilatedPattern, HeadAssignment, HeadOffset, Tail};
 pub use dropout::Dropout;

@@ -1,6 +1,6 @@
 //! Any pattern.
 
-use crate::{DilatedPattern, PatternError, Schedule, Span};
+use crate::{BlockMask, DilatedPattern, PatternError, Schedule, Span};
 
 /// How many times a query position sees a key position, head by head.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -8,6 +8,14 @@ use crate::{DilatedPattern, PatternError, Schedule, Span};
 pub enum Pattern {
     /// LongNet's dilated branches.
     Dilated(DilatedPattern),
+    /// Pairs of blocks.
+    Blocks(BlockMask),
+}
+
+impl From<BlockMask> for Pattern {
+    fn from(mask: BlockMask) -> Self {
+        Self::Blocks(mask)
+    }
 }
 
 impl Pattern {
@@ -27,6 +35,7 @@ impl Pattern {
     pub fn heads(&self) -> usize {
         match self {
             Self::Dilated(dilated) => dilated.heads(),
+            Self::Blocks(mask) => mask.heads(),
         }
     }
 
@@ -34,6 +43,7 @@ impl Pattern {
     pub fn is_causal(&self) -> bool {
         match self {
             Self::Dilated(dilated) => dilated.is_causal(),
+            Self::Blocks(mask) => mask.is_causal(),
         }
     }
 
@@ -41,6 +51,7 @@ impl Pattern {
     pub fn multiplicity(&self, head: usize, i: usize, j: usize) -> usize {
         match self {
             Self::Dilated(dilated) => dilated.multiplicity(head, i, j),
+            Self::Blocks(mask) => usize::from(mask.sees(head, i, j)),
         }
     }
 
@@ -48,6 +59,7 @@ impl Pattern {
     pub fn uncovered_rows(&self, head: usize, n: usize) -> usize {
         match self {
             Self::Dilated(dilated) => dilated.uncovered_rows(head, n),
+            Self::Blocks(mask) => mask.uncovered_rows(head, n),
         }
     }
 
@@ -56,7 +68,7 @@ impl Pattern {
     /// # Errors
     ///
     /// [`Tail::ZeroKeys`](crate::Tail::ZeroKeys) over anything but one whole sequence; positions past
-    /// 2^48.
+    /// 2^48, or past the blocks of a mask.
     pub fn schedule(&self, span: Span) -> Result<Schedule, PatternError> {
         Schedule::new(self, span)
     }

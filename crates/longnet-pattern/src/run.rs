@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 /// `len` indices from `first` on, `step` apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Progression {
     /// The first index.
     pub first: usize,
@@ -38,7 +38,7 @@ impl Progression {
 
 /// An ordinary attention problem on strided rows: row `a` of `q` sees the first [`Run::visible`]`(a)`
 /// keys of `k`. The indices are rows of the query and the key tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Run {
     /// Rows of the query tensor.
     pub q: Progression,
@@ -49,6 +49,29 @@ pub struct Run {
 }
 
 impl Run {
+    /// The run of rows and keys on positions with one step, or `None` if no row sees anything. If `causal`,
+    /// rows see keys up to their own position.
+    pub(crate) fn cut(q: Progression, k: Progression, causal: bool) -> Option<Self> {
+        let (mut q, mut k) = (q, k);
+        if q.len == 0 || k.len == 0 {
+            return None;
+        }
+        let mut diagonal = None;
+        if causal {
+            // Rows before the first key see nothing; keys after the last row are not seen.
+            let early = k.first.saturating_sub(q.first).div_ceil(q.step);
+            if early >= q.len {
+                return None;
+            }
+            q = q.slice(early..q.len);
+            let d = (q.first - k.first) / q.step;
+            k.len = k.len.min(q.len + d);
+            // A diagonal that cuts nothing is no diagonal.
+            diagonal = (d + 1 < k.len).then_some(d);
+        }
+        Some(Self { q, k, diagonal })
+    }
+
     /// How many keys row `a` sees: always the first ones, always at least one.
     #[inline]
     pub fn visible(&self, a: usize) -> usize {

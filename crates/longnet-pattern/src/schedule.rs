@@ -1,7 +1,9 @@
 //! A pattern over a query range and a key range, in the form that kernels walk.
 
 use crate::dilated::LARGEST;
-use crate::{Branch, Pattern, PatternError, Progression, Run, Tail};
+use crate::{
+    BlockMask, BlockRuns, Branch, DilatedPattern, Pattern, PatternError, Progression, Run, Tail,
+};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -64,15 +66,22 @@ impl Span {
 
 /// The runs of a pattern over a [`Span`], branch by branch and head by head.
 ///
-/// Closed-form: its size depends on the number of branches and heads only, and any part of it (the
-/// runs of some rows, the runs that see some keys) is computed on the way.
+/// Dilated branches are closed-form: their size depends on the number of branches and heads only. A block
+/// mask is its lists, shared with the pattern, and one branch. Any part of a schedule (the runs of some
+/// rows, the runs that see some keys) is computed on the way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Schedule {
     span: Span,
     heads: usize,
     causal: bool,
     tail: Tail,
-    branches: Arc<[Residues]>,
+    walk: Walk,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Walk {
+    Residues(Arc<[Residues]>),
+    Blocks(BlockMask),
 }
 
 /// One branch, with the residue that each head takes in its segments.
@@ -92,7 +101,13 @@ impl Schedule {
                 return Err(PatternError::Positions { side, start, len });
             }
         }
-        let Pattern::Dilated(dilated) = pattern;
+        match pattern {
+            Pattern::Dilated(dilated) => Self::dilated(dilated, span),
+            Pattern::Blocks(mask) => Self::blocks(mask, span),
+        }
+    }
+
+    fn dilated(dilated: &DilatedPattern, span: Span) -> Result<Self, PatternError> {
         let tail = dilated.tail;
         if tail == Tail::ZeroKeys && (span.q_start, span.k_start, span.n_q) != (0, 0, span.n_k) {
             return Err(PatternError::ZeroKeysSpan {
@@ -111,7 +126,26 @@ impl Schedule {
             heads: dilated.heads,
             causal: dilated.causal,
             tail,
-            branches: dilated.branches.iter().enumerate().map(residues).collect(),
+            walk: Walk::Residues(dilated.branches.iter().enumerate().map(residues).collect()),
+        })
+    }
+
+    fn blocks(mask: &BlockMask, span: Span) -> Result<Self, PatternError> {
+        let grid = mask.grid();
+        for (side, len, end, covered) in [
+            ("queries", span.n_q, span.q_end(), grid.q_end()),
+            ("keys", span.n_k, span.k_end(), grid.k_end()),
+        ] {
+            if len > 0 && end > covered {
+                return Err(PatternError::MaskSpan { side, end, covered });
+            }
+        }
+        Ok(Self {
+            span,
+            heads: mask.heads(),
+            causal: mask.is_causal(),
+            tail: Tail::Masked,
+            walk: Walk::Blocks(mask.clone()),
         })
     }
 
@@ -125,19 +159,39 @@ impl Schedule {
         self.heads
     }
 
-    /// Number of branches.
+    /// Number of branches; 1 of a block mask.
     pub fn branches(&self) -> usize {
-        self.branches.len()
+        match &self.walk {
+            Walk::Residues(branches) => branches.len(),
+            Walk::Blocks(_) => 1,
+        }
     }
 
-    /// Segment length and dilation rate of `branch`.
+    /// Segment length and dilation rate of `branch`. A block mask has one segment of all positions.
     pub fn branch(&self, branch: usize) -> Branch {
-        self.branches[branch].branch
+        match &self.walk {
+            Walk::Residues(branches) => branches[branch].branch,
+            Walk::Blocks(_) => Branch {
+                segment: LARGEST,
+                dilation: 1,
+            },
+        }
     }
 
     /// The residue that `head` takes in the segments of `branch`; `None` where it sees nothing.
     pub fn offset(&self, branch: usize, head: usize) -> Option<usize> {
-        self.branches[branch].offsets[head]
+        match &self.walk {
+            Walk::Residues(branches) => branches[branch].offsets[head],
+            Walk::Blocks(_) => Some(0),
+        }
+    }
+
+    /// The block mask, if the pattern is one.
+    pub fn mask(&self) -> Option<&BlockMask> {
+        match &self.walk {
+            Walk::Residues(_) => None,
+            Walk::Blocks(mask) => Some(mask),
+        }
     }
 
     /// Whether a position sees only itself and earlier ones.
@@ -150,7 +204,8 @@ impl Schedule {
         self.tail
     }
 
-    /// All runs of `branch` in `head`, in the order of positions. A row is in at most one of them.
+    /// All runs of `branch` in `head`, in the order of positions of their rows. A row is in at most one run of
+    /// a dilated branch; in a block mask it is in one for each row of key blocks side by side, ascending.
     pub fn runs(&self, branch: usize, head: usize) -> Runs {
         self.query_runs(branch, head, 0..self.span.n_q)
     }
@@ -175,37 +230,66 @@ impl Schedule {
         rows: Range<usize>,
         keys: Range<usize>,
     ) -> Runs {
+        let [q, k] = self.positions(&rows, &keys);
+        Runs(match &self.walk {
+            Walk::Residues(branches) => {
+                let Residues { branch, offsets } = &branches[branch];
+                Walker::Residues(ResidueRuns::new(self, *branch, offsets[head], q, k))
+            }
+            Walk::Blocks(mask) => {
+                assert_eq!(branch, 0, "a block mask has one branch");
+                Walker::Blocks(BlockRuns::new(mask, self.span, head, q, k, true))
+            }
+        })
+    }
+
+    /// The runs of a block mask in `head`, with query rows in `rows` and key rows in `keys` only, one for
+    /// each listed block, and the place of the block in a bias. Blocks of which no pair is left are not among
+    /// them.
+    ///
+    /// # Panics
+    ///
+    /// If the pattern is not a block mask.
+    pub fn block_runs(&self, head: usize, rows: Range<usize>, keys: Range<usize>) -> BlockRuns {
+        let [q, k] = self.positions(&rows, &keys);
+        let mask = self.mask().expect("the runs of blocks need a block mask");
+        BlockRuns::new(mask, self.span, head, q, k, false)
+    }
+
+    /// The listed key blocks of query block `i` that are full: every row of the block sees all of their
+    /// positions. Those outside of this range are cut, by causality or by an end of the keys.
+    ///
+    /// # Panics
+    ///
+    /// If the pattern is not a block mask.
+    pub fn full_columns(&self, i: usize) -> Range<usize> {
+        let grid = self.mask().expect("blocks need a block mask").grid();
+        let start = self.span.k_start.div_ceil(grid.k_block);
+        let mut end = self.span.k_end();
+        if self.causal {
+            let first_row = (i * grid.q_block).max(self.span.q_start);
+            end = end.min(first_row + 1);
+        }
+        start..(end / grid.k_block).max(start)
+    }
+
+    /// The positions of rows of the query and the key tensor.
+    fn positions(&self, rows: &Range<usize>, keys: &Range<usize>) -> [Range<usize>; 2] {
         debug_assert!(rows.end <= self.span.n_q && keys.end <= self.span.n_k);
-        let Residues { branch, offsets } = &self.branches[branch];
-        let shift = |r: Range<usize>, start: usize| r.start + start..r.end + start;
-        let (q, k) = (
+        let shift = |r: &Range<usize>, start: usize| r.start + start..r.end + start;
+        [
             shift(rows, self.span.q_start),
             shift(keys, self.span.k_start),
-        );
-        let segments = if q.is_empty() || k.is_empty() {
-            0..0
-        } else {
-            // A run needs both a query and a key in its segment.
-            q.start.max(k.start) / branch.segment..(q.end.min(k.end)).div_ceil(branch.segment)
-        };
-        Runs {
-            span: self.span,
-            branch: *branch,
-            offset: offsets[head],
-            causal: self.causal,
-            q,
-            k,
-            segments: if offsets[head].is_some() {
-                segments
-            } else {
-                0..0
-            },
-        }
+        ]
     }
 
     /// How many times query row `a` of `head` sees key row `b`.
     pub fn multiplicity(&self, head: usize, a: usize, b: usize) -> usize {
         let (i, j) = (self.span.q_start + a, self.span.k_start + b);
+        let branches = match &self.walk {
+            Walk::Residues(branches) => branches,
+            Walk::Blocks(mask) => return usize::from(mask.sees(head, i, j)),
+        };
         if self.causal && j > i {
             return 0;
         }
@@ -219,15 +303,18 @@ impl Schedule {
                     .iter()
                     .all(|p| r.offsets[head] == Some(p % w % dilation))
         };
-        self.branches.iter().filter(sees).count()
+        branches.iter().filter(sees).count()
     }
 
     /// [`Tail::ZeroKeys`]: how many zero keys `branch` adds to query row `a` of `head`.
     pub fn zero_keys(&self, branch: usize, head: usize, a: usize) -> usize {
+        let Walk::Residues(branches) = &self.walk else {
+            return 0;
+        };
         let Residues {
             branch: Branch { segment, dilation },
             offsets,
-        } = &self.branches[branch];
+        } = &branches[branch];
         let Some(offset) = offsets[head] else {
             return 0;
         };
@@ -240,16 +327,43 @@ impl Schedule {
         g.div_ceil(*dilation) - filled.saturating_sub(offset).div_ceil(*dilation)
     }
 
-    /// Memory that the schedule takes, in bytes.
+    /// Memory that the schedule takes, in bytes, with that of the lists that it shares with its pattern.
     pub fn size_in_bytes(&self) -> usize {
-        let offsets: usize = self.branches.iter().map(|r| size_of_val(&*r.offsets)).sum();
-        size_of::<Self>() + size_of_val(&*self.branches) + offsets
+        let walk = match &self.walk {
+            Walk::Residues(branches) => {
+                let offsets: usize = branches.iter().map(|r| size_of_val(&*r.offsets)).sum();
+                size_of_val(&**branches) + offsets
+            }
+            Walk::Blocks(mask) => mask.size_in_bytes(),
+        };
+        size_of::<Self>() + walk
     }
 }
 
 /// An iterator over runs.
 #[derive(Clone, Debug)]
-pub struct Runs {
+pub struct Runs(Walker);
+
+#[derive(Clone, Debug)]
+enum Walker {
+    Residues(ResidueRuns),
+    Blocks(BlockRuns),
+}
+
+impl Iterator for Runs {
+    type Item = Run;
+
+    fn next(&mut self) -> Option<Run> {
+        match &mut self.0 {
+            Walker::Residues(runs) => runs.next(),
+            Walker::Blocks(runs) => runs.next_run(),
+        }
+    }
+}
+
+/// The runs of a dilated branch.
+#[derive(Clone, Debug)]
+struct ResidueRuns {
     span: Span,
     branch: Branch,
     offset: Option<usize>,
@@ -260,7 +374,31 @@ pub struct Runs {
     segments: Range<usize>,
 }
 
-impl Runs {
+impl ResidueRuns {
+    fn new(
+        schedule: &Schedule,
+        branch: Branch,
+        offset: Option<usize>,
+        q: Range<usize>,
+        k: Range<usize>,
+    ) -> Self {
+        let segments = if offset.is_none() || q.is_empty() || k.is_empty() {
+            0..0
+        } else {
+            // A run needs both a query and a key in its segment.
+            q.start.max(k.start) / branch.segment..(q.end.min(k.end)).div_ceil(branch.segment)
+        };
+        Self {
+            span: schedule.span,
+            branch,
+            offset,
+            causal: schedule.causal,
+            q,
+            k,
+            segments,
+        }
+    }
+
     /// The positions of `range` on the residue of the segment at `start`.
     fn on_residue(&self, start: usize, range: &Range<usize>) -> Progression {
         let Branch {
@@ -277,38 +415,19 @@ impl Runs {
             len: high.saturating_sub(first).div_ceil(step),
         }
     }
-}
-
-impl Iterator for Runs {
-    type Item = Run;
 
     fn next(&mut self) -> Option<Run> {
         while let Some(segment) = self.segments.next() {
             let start = segment * self.branch.segment;
-            let (mut q, mut k) = (
+            let (q, k) = (
                 self.on_residue(start, &self.q),
                 self.on_residue(start, &self.k),
             );
-            if q.len == 0 || k.len == 0 {
-                continue;
+            if let Some(mut run) = Run::cut(q, k, self.causal) {
+                run.q.first -= self.span.q_start;
+                run.k.first -= self.span.k_start;
+                return Some(run);
             }
-            let mut diagonal = None;
-            if self.causal {
-                let step = self.branch.dilation;
-                // Rows before the first key see nothing; keys after the last row are not seen.
-                let early = k.first.saturating_sub(q.first).div_ceil(step);
-                if early >= q.len {
-                    continue;
-                }
-                q = q.slice(early..q.len);
-                let d = (q.first - k.first) / step;
-                k.len = k.len.min(q.len + d);
-                // A diagonal that cuts nothing is no diagonal.
-                diagonal = (d + 1 < k.len).then_some(d);
-            }
-            q.first -= self.span.q_start;
-            k.first -= self.span.k_start;
-            return Some(Run { q, k, diagonal });
         }
         None
     }

@@ -1,6 +1,9 @@
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cubecl::client::Client;
+use cubecl::prelude::CubeKernel;
+use cubecl_server::id::KernelId;
 
 use crate::server::{Mode, device};
 use crate::{Arch, Error, Source};
@@ -10,16 +13,32 @@ use crate::{Arch, Error, Source};
 /// Buffers hold zeros.
 pub struct Recorder {
     client: Client,
-    sources: Arc<Mutex<Vec<Result<Source, Error>>>>,
+    log: Arc<Mutex<Log>>,
+}
+
+/// Kernels that were launched, and the sources of those that were so for the first time.
+#[derive(Default)]
+pub(crate) struct Log {
+    seen: HashSet<KernelId>,
+    sources: Vec<Result<Source, Error>>,
+}
+
+impl Log {
+    /// Notes a launch of `kernel`.
+    pub(crate) fn note(&mut self, kernel: &dyn CubeKernel, arch: Arch) {
+        if self.seen.insert(kernel.id()) {
+            self.sources.push(Source::of(kernel, arch));
+        }
+    }
 }
 
 impl Recorder {
     /// A new device of architecture `arch`.
     pub fn new(arch: Arch) -> Self {
-        let sources = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::new(Mutex::new(Log::default()));
         Self {
-            client: device(arch, Mode::Record(sources.clone())),
-            sources,
+            client: device(arch, Mode::Record(log.clone())),
+            log,
         }
     }
 
@@ -36,14 +55,8 @@ impl Recorder {
     pub fn take(&self) -> Result<Vec<Source>, Error> {
         // Launches are queued; this waits for them.
         let _ = cubecl_environment::future::block_on(self.client.sync());
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut distinct: Vec<Source> = Vec::new();
-        for source in sources.drain(..) {
-            let source = source?;
-            if !distinct.contains(&source) {
-                distinct.push(source);
-            }
-        }
-        Ok(distinct)
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.seen.clear();
+        log.sources.drain(..).collect()
     }
 }

@@ -28,6 +28,7 @@ use cubecl_server::storage::{BytesStorage, ComputeStorage, ManagedResource};
 
 use crate::device::target_properties;
 use crate::emulate::{Argument, Kernel, Order};
+use crate::record::Log;
 use crate::{Arch, Error, Source};
 
 /// What a device does with launches.
@@ -35,7 +36,7 @@ pub enum Mode {
     /// Runs them.
     Emulate(Order),
     /// Keeps their sources.
-    Record(Arc<Mutex<Vec<Result<Source, Error>>>>),
+    Record(Arc<Mutex<Log>>),
 }
 
 /// A client of a new device.
@@ -352,10 +353,10 @@ impl Server for EmulatedServer {
         launch_mode: LaunchMode,
     ) {
         match &self.mode {
-            Mode::Record(sources) => sources
+            Mode::Record(log) => log
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .push(Source::of(&*kernel, self.arch)),
+                .note(&*kernel, self.arch),
             Mode::Emulate(order) => {
                 let order = *order;
                 if launch_mode.is_skipped() || self.failure.is_some() {

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use cubecl::prelude::CubeKernel;
@@ -14,7 +15,8 @@ pub struct Source {
     pub entry: String,
     /// The GPU that it is for.
     pub arch: Arch,
-    /// The translation unit, as NVRTC would get it.
+    /// The translation unit, as NVRTC would get it but for the numbers in the names of values, which
+    /// differ from run to run in CubeCL's: here they count from 0.
     pub text: String,
     /// Dynamic shared memory of a block, in bytes.
     pub shared_bytes: usize,
@@ -42,7 +44,7 @@ impl Source {
         Ok(Self {
             entry,
             arch,
-            text: compiled.to_string(),
+            text: renumbered(&compiled.source),
             shared_bytes: compiled.shared_memory_size,
             block: [dim.x, dim.y, dim.z],
         })
@@ -53,5 +55,46 @@ impl Source {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
         hasher.finish()
+    }
+}
+
+/// `text` with its names `v` and a number counted in the order in which they first stand there.
+fn renumbered(text: &str) -> String {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    let mut numbers: HashMap<&str, usize> = HashMap::new();
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let other = rest.find(is_name).unwrap_or(rest.len());
+        out.push_str(&rest[..other]);
+        rest = &rest[other..];
+        let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+        let word = &rest[..end];
+        rest = &rest[end..];
+        let counted = word.strip_prefix('v').and_then(|counted| {
+            let digits = counted.find(|c: char| !c.is_ascii_digit());
+            let (number, suffix) = counted.split_at(digits.unwrap_or(counted.len()));
+            let known = !number.is_empty() && (suffix.is_empty() || suffix == "_store");
+            known.then_some((number, suffix))
+        });
+        match counted {
+            Some((number, suffix)) => {
+                let next = numbers.len();
+                let number = numbers.entry(number).or_insert(next);
+                out.push_str(&format!("v{number}{suffix}"));
+            }
+            None => out.push_str(word),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn values_are_counted_from_zero() {
+        let text = "int const v17 = x.v + v9v; f(v3, v17_store, v17);";
+        let counted = "int const v0 = x.v + v9v; f(v1, v0_store, v0);";
+        assert_eq!(super::renumbered(text), counted);
     }
 }

@@ -1,4 +1,5 @@
-//! What every pair of a row subtracts in the backward pass.
+//! The small kernels around the backward pass: what every pair of a row subtracts, and sums of a bias's
+//! gradient.
 
 use cubecl::prelude::*;
 
@@ -29,4 +30,31 @@ pub fn deltas<E: Float>(
         );
     }
     delta[row] = sum - dlse[row];
+}
+
+/// Zeros.
+#[cube(launch, create_dummy_kernel, address_type = "dynamic")]
+pub fn zeros(x: &mut [f32]) {
+    if ABSOLUTE_POS < x.len() {
+        x[ABSOLUTE_POS] = 0.0f32;
+    }
+}
+
+/// The gradient of a bias: `sums` `[batch, blocks, tiles]` over tiles, and over the batch where `dbias`
+/// `[1 or batch, blocks]` has one row for all.
+#[cube(launch, create_dummy_kernel, address_type = "dynamic")]
+pub fn sum_bias(sums: &Tensor<f32>, dbias: &mut Tensor<f32>) {
+    if ABSOLUTE_POS >= dbias.len() {
+        terminate!();
+    }
+    let (values, tiles) = (sums.shape(1), sums.shape(2));
+    let (row, value) = (ABSOLUTE_POS / values, ABSOLUTE_POS % values);
+    let rows = sums.shape(0) / dbias.shape(0);
+    let mut sum = 0.0f32;
+    for batch in row * rows..row * rows + rows {
+        for tile in 0..tiles {
+            sum += sums[(batch * values + value) * tiles + tile];
+        }
+    }
+    dbias[ABSOLUTE_POS] = sum;
 }

@@ -3,7 +3,7 @@
 use super::rows::*;
 use crate::blueprint::Blueprint;
 use crate::rules::{Args, dropout_factor, dropout_key, labels_match};
-use crate::walk::{Role, Rows, class_of, final_branch, slot_of, tile, zero_keys};
+use crate::walk::{Role, Rows, bias_index, final_branch, range, ranges, slot_of, tile, zero_keys};
 use cubecl::prelude::*;
 
 /// Keys that are met at a time.
@@ -21,6 +21,7 @@ pub fn attention<E: Float, O: Float>(
     v: &Tensor<E>,
     q_labels: &[i32],
     k_labels: &[i32],
+    bias: &Tensor<f32>,
     table: &[u32],
     partial_out: &Tensor<f32>,
     partial_lse: &Tensor<f32>,
@@ -37,6 +38,7 @@ pub fn attention<E: Float, O: Float>(
         stage: staged,
         role,
         causal,
+        blocks,
         ..
     } = comptime!(blueprint);
     let (heads, group) = (table[5], table[6]);
@@ -53,6 +55,7 @@ pub fn attention<E: Float, O: Float>(
         rows as u32,
         Rows::Queries,
         role,
+        blocks,
     );
     if !tile.exists {
         terminate!();
@@ -91,73 +94,94 @@ pub fn attention<E: Float, O: Float>(
     }
     let drop_key = dropout_key(&args, CUBE_POS_Y);
 
-    let mut end = tile.k_high;
+    let mut last = tile.k_high;
     let mut row_end = tile.k_high;
     if comptime!(causal) {
-        end = end.min((tile.first + rows as u32).min(tile.q_high));
+        last = last.min((tile.first + rows as u32).min(tile.q_high));
         row_end = row_end.min(t + 1);
     }
     if !valid {
         row_end = 0u32;
     }
-    if tile.class != class_of(table, tile.branch, head) {
-        end = 0u32;
-    }
-    let mut begin = tile.k_low;
-    while begin < end {
-        sync_cube();
-        let (first, count) = (tile.k_row(begin), end - begin);
-        stage::<E>(k, k_at, first, tile.step, count, &mut keys, d, blueprint);
-        stage::<E>(
-            v,
-            v_at,
-            first,
-            tile.step,
-            count,
-            &mut values,
-            d_v,
-            blueprint,
-        );
-        if comptime!(blueprint.labels) {
-            if UNIT_POS < staged as u32 && UNIT_POS < count {
-                labels[UNIT_POS as usize] =
-                    k_labels[(batch * table[3] + tile.k_row(begin + UNIT_POS)) as usize];
-            }
+    let (from_range, to_range) = ranges(table, &tile, head, Rows::Queries, blocks);
+    for number in from_range..to_range {
+        let (mut begin, high) = range(table, &tile, number, Rows::Queries, blocks);
+        let end = high.min(last);
+        let mut of_range = 0.0f32;
+        if comptime!(blueprint.bias) {
+            let at = bias_index(table, head, number, Rows::Queries) as usize;
+            of_range = bias[batch as usize * bias.stride(0) + at];
         }
-        sync_cube();
-        for turn in 0..comptime!(staged / STEP) {
-            let from = turn * STEP;
-            let mut scores = products(&own, &keys, from, part, d, STEP, blueprint);
-            share_sums(&mut scores, &mut exchange, part, unit, STEP, blueprint);
-            let mut seen = Array::<bool>::new(STEP);
-            let mut highest = max;
-            #[unroll]
-            for j in 0..STEP {
-                let index = begin + (from + j) as u32;
-                seen[j] = index < row_end;
-                if comptime!(blueprint.labels) {
-                    seen[j] = seen[j] && labels_match(own_label, labels[from + j]);
-                }
-                scores[j] *= args.scale;
-                highest = highest.max(select(seen[j], scores[j], f32::new(LOWEST)));
-            }
-            let shrink = (max - highest).exp();
-            max = highest;
-            sum *= shrink;
-            scale_row(&mut acc, shrink, v_share);
-            #[unroll]
-            for j in 0..STEP {
-                let weight = select(seen[j], (scores[j] - max).exp(), 0.0f32);
-                sum += weight;
-                scores[j] = weight;
-                if comptime!(blueprint.dropout) {
-                    let key = tile.k_row(begin + (from + j) as u32) + table[1];
-                    scores[j] = weight * dropout_factor(&args, drop_key, row + table[0], key);
+        while begin < end {
+            sync_cube();
+            let (first, count) = (tile.k_row(begin), end - begin);
+            stage::<E>(
+                k,
+                k_at,
+                first,
+                tile.step,
+                count,
+                k_labels,
+                batch * table[3],
+                &mut keys,
+                d,
+                blueprint.labels,
+                blueprint,
+            );
+            stage::<E>(
+                v,
+                v_at,
+                first,
+                tile.step,
+                count,
+                k_labels,
+                batch * table[3],
+                &mut values,
+                d_v,
+                blueprint.labels,
+                blueprint,
+            );
+            if comptime!(blueprint.labels) {
+                if UNIT_POS < staged as u32 && UNIT_POS < count {
+                    labels[UNIT_POS as usize] =
+                        k_labels[(batch * table[3] + tile.k_row(begin + UNIT_POS)) as usize];
                 }
             }
-            accumulate(&mut acc, &scores, &values, from, part, d_v, STEP, blueprint);
+            sync_cube();
+            for turn in 0..comptime!(staged / STEP) {
+                let from = turn * STEP;
+                let mut scores = products(&own, &keys, from, part, d, STEP, blueprint);
+                share_sums(&mut scores, &mut exchange, part, unit, STEP, blueprint);
+                let mut seen = Array::<bool>::new(STEP);
+                let mut highest = max;
+                #[unroll]
+                for j in 0..STEP {
+                    let index = begin + (from + j) as u32;
+                    seen[j] = index < row_end.min(end);
+                    if comptime!(blueprint.labels) {
+                        seen[j] = seen[j] && labels_match(own_label, labels[from + j]);
+                    }
+                    scores[j] = scores[j] * args.scale + of_range;
+                    highest = highest.max(select(seen[j], scores[j], f32::new(LOWEST)));
+                }
+                let shrink = (max - highest).exp();
+                max = highest;
+                sum *= shrink;
+                scale_row(&mut acc, shrink, v_share);
+                #[unroll]
+                for j in 0..STEP {
+                    let weight = select(seen[j], (scores[j] - max).exp(), 0.0f32);
+                    sum += weight;
+                    scores[j] = weight;
+                    if comptime!(blueprint.dropout) {
+                        let key = tile.k_row(begin + (from + j) as u32) + table[1];
+                        scores[j] = weight * dropout_factor(&args, drop_key, row + table[0], key);
+                    }
+                }
+                accumulate(&mut acc, &scores, &values, from, part, d_v, STEP, blueprint);
+            }
+            begin += staged as u32;
         }
-        begin += staged as u32;
     }
 
     if comptime!(blueprint.zero_keys) {

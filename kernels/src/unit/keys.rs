@@ -3,7 +3,7 @@
 use super::rows::*;
 use crate::blueprint::Blueprint;
 use crate::rules::{Args, dropout_factor, dropout_key, labels_match};
-use crate::walk::{Role, Rows, class_of, final_branch, slot_of, tile};
+use crate::walk::{Role, Rows, bias_index, final_branch, range, ranges, slot_of, tile};
 use cubecl::prelude::*;
 
 /// Queries that are met at a time.
@@ -25,6 +25,7 @@ pub fn key_gradients<E: Float, O: Float>(
     delta: &Tensor<f32>,
     q_labels: &[i32],
     k_labels: &[i32],
+    bias: &Tensor<f32>,
     table: &[u32],
     partial_dk: &Tensor<f32>,
     partial_dv: &Tensor<f32>,
@@ -42,6 +43,7 @@ pub fn key_gradients<E: Float, O: Float>(
         role,
         causal,
         detached,
+        blocks,
         ..
     } = comptime!(blueprint);
     let (all_heads, group) = (table[5], table[6]);
@@ -56,7 +58,15 @@ pub fn key_gradients<E: Float, O: Float>(
     }
     let per_batch = all_heads / heads;
     let (batch, first_head) = (CUBE_POS_Y / per_batch, CUBE_POS_Y % per_batch * heads);
-    let tile = tile(table, number, first_head, rows as u32, Rows::Keys, role);
+    let tile = tile(
+        table,
+        number,
+        first_head,
+        rows as u32,
+        Rows::Keys,
+        role,
+        blocks,
+    );
     if !tile.exists {
         terminate!();
     }
@@ -100,68 +110,87 @@ pub fn key_gradients<E: Float, O: Float>(
         let q_at = b * q.stride(0) + head as usize * q.stride(1);
         let dout_at = b * dout.stride(0) + head as usize * dout.stride(1);
         let drop_key = dropout_key(&args, batch * all_heads + head);
-        let mut begin = tile.q_low;
-        if comptime!(causal) {
-            begin = begin.max(tile.first.max(tile.k_low));
-        }
-        let mut end = tile.q_high;
-        if tile.class != class_of(table, tile.branch, head) {
-            end = 0u32;
-        }
-        while begin < end {
-            sync_cube();
-            let (first, count) = (tile.q_row(begin), end - begin);
-            stage::<E>(q, q_at, first, tile.step, count, &mut queries, d, blueprint);
-            stage::<E>(
-                dout, dout_at, first, tile.step, count, &mut douts, d_v, blueprint,
-            );
-            if UNIT_POS < staged as u32 && UNIT_POS < count {
-                let query = tile.q_row(begin + UNIT_POS);
-                lses[UNIT_POS as usize] = lse[flat * lse.shape(2) + query as usize];
-                let mut of_delta = query;
-                if comptime!(detached) {
-                    let (_, slot) = slot_of(table, tile.branch, head, query, Rows::Queries);
-                    of_delta = slot;
-                }
-                deltas[UNIT_POS as usize] = delta[flat * delta.shape(2) + of_delta as usize];
-                if comptime!(blueprint.labels) {
-                    labels[UNIT_POS as usize] = q_labels[(batch * table[2] + query) as usize];
-                }
+        let (from_range, to_range) = ranges(table, &tile, head, Rows::Keys, blocks);
+        for number in from_range..to_range {
+            let (low, end) = range(table, &tile, number, Rows::Keys, blocks);
+            let mut begin = low;
+            if comptime!(causal) {
+                begin = begin.max(tile.first.max(tile.k_low));
             }
-            sync_cube();
-            for turn in 0..comptime!(staged / STEP) {
-                let from = turn * STEP;
-                let mut scores = products(&own_key, &queries, from, part, d, STEP, blueprint);
-                share_sums(&mut scores, &mut exchange, part, unit, STEP, blueprint);
-                let mut weights = products(&own_value, &douts, from, part, d_v, STEP, blueprint);
-                share_sums(&mut weights, &mut exchange, part, unit, STEP, blueprint);
-                #[unroll]
-                for j in 0..STEP {
-                    let index = begin + (from + j) as u32;
-                    let mut seen = valid && index < end;
-                    if comptime!(causal) {
-                        seen = seen && t <= index;
-                    }
-                    if comptime!(blueprint.labels) {
-                        seen = seen && labels_match(labels[from + j], own_label);
-                    }
-                    let exponent = scores[j] * args.scale - lses[from + j];
-                    let weight = select(seen, exponent.exp(), 0.0f32);
-                    let mut factor = 1.0f32;
-                    if comptime!(blueprint.dropout) {
-                        let query = tile.q_row(index) + table[0];
-                        factor = dropout_factor(&args, drop_key, query, row + table[1]);
-                    }
-                    let dweight = weights[j] * factor - deltas[from + j];
-                    scores[j] = select(seen, weight * dweight, 0.0f32);
-                    weights[j] = weight * factor;
-                }
-                accumulate(&mut acc, &scores, &queries, from, part, d, STEP, blueprint);
-                accumulate(
-                    &mut v_acc, &weights, &douts, from, part, d_v, STEP, blueprint,
+            let mut of_range = 0.0f32;
+            if comptime!(blueprint.bias) {
+                let at = bias_index(table, head, number, Rows::Keys) as usize;
+                of_range = bias[b * bias.stride(0) + at];
+            }
+            while begin < end {
+                sync_cube();
+                let (first, count) = (tile.q_row(begin), end - begin);
+                stage::<E>(
+                    q,
+                    q_at,
+                    first,
+                    tile.step,
+                    count,
+                    q_labels,
+                    0u32,
+                    &mut queries,
+                    d,
+                    false,
+                    blueprint,
                 );
+                stage::<E>(
+                    dout, dout_at, first, tile.step, count, q_labels, 0u32, &mut douts, d_v, false,
+                    blueprint,
+                );
+                if UNIT_POS < staged as u32 && UNIT_POS < count {
+                    let query = tile.q_row(begin + UNIT_POS);
+                    lses[UNIT_POS as usize] = lse[flat * lse.shape(2) + query as usize];
+                    let mut of_delta = query;
+                    if comptime!(detached) {
+                        let (_, slot) = slot_of(table, tile.branch, head, query, Rows::Queries);
+                        of_delta = slot;
+                    }
+                    deltas[UNIT_POS as usize] = delta[flat * delta.shape(2) + of_delta as usize];
+                    if comptime!(blueprint.labels) {
+                        labels[UNIT_POS as usize] = q_labels[(batch * table[2] + query) as usize];
+                    }
+                }
+                sync_cube();
+                for turn in 0..comptime!(staged / STEP) {
+                    let from = turn * STEP;
+                    let mut scores = products(&own_key, &queries, from, part, d, STEP, blueprint);
+                    share_sums(&mut scores, &mut exchange, part, unit, STEP, blueprint);
+                    let mut weights =
+                        products(&own_value, &douts, from, part, d_v, STEP, blueprint);
+                    share_sums(&mut weights, &mut exchange, part, unit, STEP, blueprint);
+                    #[unroll]
+                    for j in 0..STEP {
+                        let index = begin + (from + j) as u32;
+                        let mut seen = valid && index < end;
+                        if comptime!(causal) {
+                            seen = seen && t <= index;
+                        }
+                        if comptime!(blueprint.labels) {
+                            seen = seen && labels_match(labels[from + j], own_label);
+                        }
+                        let exponent = scores[j] * args.scale + of_range - lses[from + j];
+                        let weight = select(seen, exponent.exp(), 0.0f32);
+                        let mut factor = 1.0f32;
+                        if comptime!(blueprint.dropout) {
+                            let query = tile.q_row(index) + table[0];
+                            factor = dropout_factor(&args, drop_key, query, row + table[1]);
+                        }
+                        let dweight = weights[j] * factor - deltas[from + j];
+                        scores[j] = select(seen, weight * dweight, 0.0f32);
+                        weights[j] = weight * factor;
+                    }
+                    accumulate(&mut acc, &scores, &queries, from, part, d, STEP, blueprint);
+                    accumulate(
+                        &mut v_acc, &weights, &douts, from, part, d_v, STEP, blueprint,
+                    );
+                }
+                begin += staged as u32;
             }
-            begin += staged as u32;
         }
     }
 

@@ -9,7 +9,7 @@ mod keys;
 mod queries;
 mod rows;
 
-pub use delta::deltas;
+pub use delta::{deltas, sum_bias, zeros};
 pub use forward::attention;
 pub use keys::key_gradients;
 pub use queries::query_gradients;

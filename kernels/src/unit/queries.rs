@@ -3,7 +3,9 @@
 use super::rows::*;
 use crate::blueprint::Blueprint;
 use crate::rules::{Args, dropout_factor, dropout_key, labels_match};
-use crate::walk::{Role, Rows, class_of, final_branch, slot_of, tile, zero_keys};
+use crate::walk::{
+    Role, Rows, bias_index, class_of, final_branch, range, ranges, slot_of, tile, zero_keys,
+};
 use cubecl::prelude::*;
 
 /// Keys that are met at a time.
@@ -16,6 +18,8 @@ const STEP: usize = 4;
 ///
 /// `delta` is read, `[batch, heads, n_q]`; but with `blueprint.detached` it is written, one value a row and
 /// branch: `[batch, heads, branch rows]`, from `dlse`.
+///
+/// `dbias` `[batch, blocks, tiles a query block]` has the sums of dS over each tile's part of a listed block.
 #[cube(launch, create_dummy_kernel, address_type = "dynamic")]
 pub fn query_gradients<E: Float, O: Float>(
     q: &Tensor<E>,
@@ -26,10 +30,12 @@ pub fn query_gradients<E: Float, O: Float>(
     dlse: &Tensor<f32>,
     q_labels: &[i32],
     k_labels: &[i32],
+    bias: &Tensor<f32>,
     table: &[u32],
     partial: &Tensor<f32>,
     delta: &mut Tensor<f32>,
     dq: &mut Tensor<O>,
+    dbias: &mut Tensor<f32>,
     args: Args,
     #[comptime] blueprint: Blueprint,
     #[define(E, O)] _types: [ElemType; 2],
@@ -42,6 +48,7 @@ pub fn query_gradients<E: Float, O: Float>(
         role,
         causal,
         detached,
+        blocks,
         ..
     } = comptime!(blueprint);
     let (heads, group) = (table[5], table[6]);
@@ -57,6 +64,7 @@ pub fn query_gradients<E: Float, O: Float>(
         rows as u32,
         Rows::Queries,
         role,
+        blocks,
     );
     if !tile.exists {
         terminate!();
@@ -94,6 +102,8 @@ pub fn query_gradients<E: Float, O: Float>(
         1
     }));
 
+    let mut of_rows = Shared::<[f32]>::new_slice(comptime!(if blueprint.bias { rows } else { 1 }));
+
     let kv_head = (head / group) as usize;
     let k_at = b * k.stride(0) + kv_head * k.stride(1);
     let v_at = b * v.stride(0) + kv_head * v.stride(1);
@@ -103,77 +113,122 @@ pub fn query_gradients<E: Float, O: Float>(
     }
     let drop_key = dropout_key(&args, CUBE_POS_Y);
 
-    let mut end = tile.k_high;
+    let mut last = tile.k_high;
     let mut row_end = tile.k_high;
     if comptime!(causal) {
-        end = end.min((tile.first + rows as u32).min(tile.q_high));
+        last = last.min((tile.first + rows as u32).min(tile.q_high));
         row_end = row_end.min(t + 1);
     }
     if !valid {
         row_end = 0u32;
     }
-    if !on_class {
-        end = 0u32;
-    }
+    let (from_range, to_range) = ranges(table, &tile, head, Rows::Queries, blocks);
 
     // Detached needs delta first: sum_j P_ij c_ij <dout_i, v_j> over sum_j P_ij, of this branch.
     #[unroll]
     for sweep in 0..comptime!(if detached { 2usize } else { 1 }) {
         let measures = comptime!(detached && sweep == 0);
-        let (mut weights, mut weighted) = (0.0f32, 0.0f32);
-        let mut begin = tile.k_low;
-        while begin < end {
-            sync_cube();
-            let (first, count) = (tile.k_row(begin), end - begin);
-            stage::<E>(k, k_at, first, tile.step, count, &mut keys, d, blueprint);
-            stage::<E>(
-                v,
-                v_at,
-                first,
-                tile.step,
-                count,
-                &mut values,
-                d_v,
-                blueprint,
-            );
-            if comptime!(blueprint.labels) {
-                if UNIT_POS < staged as u32 && UNIT_POS < count {
-                    labels[UNIT_POS as usize] =
-                        k_labels[(batch * table[3] + tile.k_row(begin + UNIT_POS)) as usize];
+        let mut weights = 0.0f32;
+        let mut weighted = 0.0f32;
+        for number in from_range..to_range {
+            let (mut begin, high) = range(table, &tile, number, Rows::Queries, blocks);
+            let end = high.min(last);
+            let mut of_range = 0.0f32;
+            let mut dof_range = 0.0f32;
+            if comptime!(blueprint.bias) {
+                let at = bias_index(table, head, number, Rows::Queries) as usize;
+                of_range = bias[b * bias.stride(0) + at];
+            }
+            while begin < end {
+                sync_cube();
+                let (first, count) = (tile.k_row(begin), end - begin);
+                stage::<E>(
+                    k,
+                    k_at,
+                    first,
+                    tile.step,
+                    count,
+                    k_labels,
+                    batch * table[3],
+                    &mut keys,
+                    d,
+                    blueprint.labels,
+                    blueprint,
+                );
+                stage::<E>(
+                    v,
+                    v_at,
+                    first,
+                    tile.step,
+                    count,
+                    k_labels,
+                    batch * table[3],
+                    &mut values,
+                    d_v,
+                    blueprint.labels,
+                    blueprint,
+                );
+                if comptime!(blueprint.labels) {
+                    if UNIT_POS < staged as u32 && UNIT_POS < count {
+                        labels[UNIT_POS as usize] =
+                            k_labels[(batch * table[3] + tile.k_row(begin + UNIT_POS)) as usize];
+                    }
+                }
+                sync_cube();
+                for turn in 0..comptime!(staged / STEP) {
+                    let from = turn * STEP;
+                    let mut scores = products(&own, &keys, from, part, d, STEP, blueprint);
+                    share_sums(&mut scores, &mut exchange, part, unit, STEP, blueprint);
+                    let mut dweights =
+                        products(&own_dout, &values, from, part, d_v, STEP, blueprint);
+                    share_sums(&mut dweights, &mut exchange, part, unit, STEP, blueprint);
+                    #[unroll]
+                    for j in 0..STEP {
+                        let index = begin + (from + j) as u32;
+                        let mut seen = index < row_end.min(end);
+                        if comptime!(blueprint.labels) {
+                            seen = seen && labels_match(own_label, labels[from + j]);
+                        }
+                        let weight = select(
+                            seen,
+                            (scores[j] * args.scale + of_range - own_lse).exp(),
+                            0.0f32,
+                        );
+                        let mut dweight = dweights[j];
+                        if comptime!(blueprint.dropout) {
+                            let key = tile.k_row(index) + table[1];
+                            dweight *= dropout_factor(&args, drop_key, row + table[0], key);
+                        }
+                        if measures {
+                            weights += weight;
+                            weighted += select(seen, weight * dweight, 0.0f32);
+                        } else {
+                            scores[j] = select(seen, weight * (dweight - own_delta), 0.0f32);
+                            dof_range += scores[j];
+                        }
+                    }
+                    if !measures {
+                        accumulate(&mut acc, &scores, &keys, from, part, d, STEP, blueprint);
+                    }
+                }
+                begin += staged as u32;
+            }
+            if comptime!(blueprint.bias && !measures) {
+                sync_cube();
+                if part == 0 {
+                    of_rows[unit] = dof_range;
+                }
+                sync_cube();
+                if UNIT_POS == 0 {
+                    let mut sum = 0.0f32;
+                    for other in 0..rows {
+                        sum += of_rows[other];
+                    }
+                    let at = bias_index(table, head, number, Rows::Queries) as usize;
+                    let (places, values) = (dbias.shape(2), dbias.shape(1));
+                    dbias[(b * values + at) * places + tile.within as usize] = sum;
                 }
             }
-            sync_cube();
-            for turn in 0..comptime!(staged / STEP) {
-                let from = turn * STEP;
-                let mut scores = products(&own, &keys, from, part, d, STEP, blueprint);
-                share_sums(&mut scores, &mut exchange, part, unit, STEP, blueprint);
-                let mut dweights = products(&own_dout, &values, from, part, d_v, STEP, blueprint);
-                share_sums(&mut dweights, &mut exchange, part, unit, STEP, blueprint);
-                #[unroll]
-                for j in 0..STEP {
-                    let index = begin + (from + j) as u32;
-                    let mut seen = index < row_end;
-                    if comptime!(blueprint.labels) {
-                        seen = seen && labels_match(own_label, labels[from + j]);
-                    }
-                    let weight = select(seen, (scores[j] * args.scale - own_lse).exp(), 0.0f32);
-                    let mut dweight = dweights[j];
-                    if comptime!(blueprint.dropout) {
-                        let key = tile.k_row(index) + table[1];
-                        dweight *= dropout_factor(&args, drop_key, row + table[0], key);
-                    }
-                    if measures {
-                        weights += weight;
-                        weighted += select(seen, weight * dweight, 0.0f32);
-                    } else {
-                        scores[j] = select(seen, weight * (dweight - own_delta), 0.0f32);
-                    }
-                }
-                if !measures {
-                    accumulate(&mut acc, &scores, &keys, from, part, d, STEP, blueprint);
-                }
-            }
-            begin += staged as u32;
         }
         if measures {
             if comptime!(blueprint.zero_keys) {

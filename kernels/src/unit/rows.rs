@@ -1,6 +1,7 @@
 //! Rows in registers and in shared memory, by groups of four channels.
 
 use crate::blueprint::Blueprint;
+use crate::rules::HIDDEN;
 use cubecl::prelude::*;
 
 /// Four channels.
@@ -118,7 +119,7 @@ pub(crate) fn scale_row(row: &mut Array<Four>, factor: f32, #[comptime] share: u
 }
 
 /// Brings `blueprint.stage` rows to shared memory, in f32: the rows from row `first` of the tensor on,
-/// `step` apart, `count` of them; the rest are zeros.
+/// `step` apart, `count` of them; the rest are zeros. So are rows that `labels` hide, whatever they hold.
 #[cube]
 pub(crate) fn stage<E: Float>(
     x: &Tensor<E>,
@@ -126,8 +127,11 @@ pub(crate) fn stage<E: Float>(
     first: u32,
     step: u32,
     count: u32,
+    labels: &[i32],
+    labels_at: u32,
     into: &mut Shared<[Four]>,
     #[comptime] width: usize,
+    #[comptime] hides: bool,
     #[comptime] blueprint: Blueprint,
 ) {
     let groups = comptime!(blueprint.padded(width));
@@ -139,7 +143,13 @@ pub(crate) fn stage<E: Float>(
         if at < total {
             let row = (at / groups) as u32;
             let mut value = Four::new(0.0f32);
-            if row < count {
+            let mut here = row < count;
+            if comptime!(hides) {
+                if here {
+                    here = labels[(labels_at + first + row * step) as usize] != HIDDEN;
+                }
+            }
+            if here {
                 let start = start + (first + row * step) as usize * x.stride(2);
                 value = four::<E>(x, start, at % groups, width);
             }
@@ -191,23 +201,15 @@ pub(crate) fn products(
 ) -> Array<f32> {
     let share = comptime!(blueprint.share(width));
     let groups = comptime!(blueprint.padded(width));
-    let mut sums = zero_row(step);
-    #[unroll]
-    for x4 in 0..share {
-        let own = row[x4];
-        #[unroll]
-        for j in 0..step {
-            sums[j] = fma(
-                own,
-                staged[(from + j) * groups + part * share + x4],
-                sums[j],
-            );
-        }
-    }
     let mut out = Array::<f32>::new(step);
     #[unroll]
     for j in 0..step {
-        let sum = sums[j];
+        let at = (from + j) * groups + part * share;
+        let mut sum = Four::new(0.0f32);
+        #[unroll]
+        for x4 in 0..share {
+            sum = fma(row[x4], staged[at + x4], sum);
+        }
         out[j] = (sum.extract(0usize) + sum.extract(1usize))
             + (sum.extract(2usize) + sum.extract(3usize));
     }
@@ -229,13 +231,12 @@ pub(crate) fn accumulate(
     let share = comptime!(blueprint.share(width));
     let groups = comptime!(blueprint.padded(width));
     #[unroll]
-    for x4 in 0..share {
-        let mut sum = row[x4];
+    for j in 0..step {
+        let at = (from + j) * groups + part * share;
+        let weight = Four::new(weights[j]);
         #[unroll]
-        for j in 0..step {
-            let other = staged[(from + j) * groups + part * share + x4];
-            sum = fma(Four::new(weights[j]), other, sum);
+        for x4 in 0..share {
+            row[x4] = fma(weight, staged[at + x4], row[x4]);
         }
-        row[x4] = sum;
     }
 }

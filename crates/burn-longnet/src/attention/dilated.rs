@@ -218,6 +218,7 @@ impl DilatedAttention {
             dropout,
             mask_pad: input.mask_pad,
             documents: input.documents,
+            bias: None,
             span: input.span,
         };
         sparse_attention(input.query, input.key, input.value, &self.pattern, &options)

@@ -1,10 +1,10 @@
 //! The backward step, over any backend.
 
-use crate::ops::{AttentionSpec, Labels, SparseAttentionOps};
+use crate::ops::{AttentionSpec, Bias, Labels, SparseAttentionOps};
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, TensorMetadata};
 use burn::tensor::{DType, Shape};
@@ -22,22 +22,25 @@ struct Saved<B: Backend> {
     k: FloatTensor<B>,
     v: FloatTensor<B>,
     labels: Labels<B>,
+    bias: Bias<B>,
     out: FloatTensor<B>,
     lse: FloatTensor<B>,
     dlse: Dlse<B>,
     spec: AttentionSpec,
 }
 
-impl<B: SparseAttentionOps> Backward<B, 3> for AttentionBackward {
+/// The parents are q, k, v and, if there is one, the bias.
+impl<B: SparseAttentionOps, const N: usize> Backward<B, N> for AttentionBackward {
     type State = Saved<B>;
 
-    fn backward(self, ops: Ops<Saved<B>, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Saved<B>, N>, grads: &mut Gradients, _: &mut Checkpointer) {
         let dout = grads.consume::<B>(&ops.node);
         let Saved {
             q,
             k,
             v,
             labels,
+            bias,
             out,
             lse,
             dlse,
@@ -49,9 +52,9 @@ impl<B: SparseAttentionOps> Backward<B, 3> for AttentionBackward {
             .take();
         let dlse =
             dlse.unwrap_or_else(|| B::float_zeros(lse.shape(), &lse.device(), lse.dtype().into()));
-        let (dq, dk, dv) =
-            B::sparse_attention_backward(q, k, v, labels, out, lse, dout, dlse, spec);
-        for (node, grad) in ops.parents.into_iter().zip([dq, dk, dv]) {
+        let (dq, dk, dv, dbias) =
+            B::sparse_attention_backward(q, k, v, labels, bias, out, lse, dout, dlse, spec);
+        for (node, grad) in ops.parents.into_iter().zip([dq, dk, dv, dbias]) {
             if let Some(node) = node {
                 grads.register::<B>(node.id, grad);
             }
@@ -80,29 +83,43 @@ impl<B: Backend> Backward<B, 1> for LseBackward {
     }
 }
 
-impl<B: SparseAttentionOps, C: CheckpointStrategy> SparseAttentionOps for Autodiff<B, C> {
-    fn sparse_attention_forward(
-        q: FloatTensor<Self>,
-        k: FloatTensor<Self>,
-        v: FloatTensor<Self>,
-        labels: Labels<Self>,
-        spec: AttentionSpec,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let labels = match labels {
-            Labels::None => Labels::None,
-            Labels::Pair { q, k } => Labels::Pair { q, k },
-        };
-        let (q, q_node) = q.into_parts();
-        let (k, k_node) = k.into_parts();
-        let (v, v_node) = v.into_parts();
-        let step = AttentionBackward.prepare::<C>([q_node, k_node, v_node]);
+/// What a forward step reads.
+struct Inputs<B: Backend> {
+    q: FloatTensor<B>,
+    k: FloatTensor<B>,
+    v: FloatTensor<B>,
+    labels: Labels<B>,
+    bias: Bias<B>,
+    spec: AttentionSpec,
+}
+
+impl<B: SparseAttentionOps> Inputs<B> {
+    fn forward(self) -> (FloatTensor<B>, FloatTensor<B>) {
+        B::sparse_attention_forward(self.q, self.k, self.v, self.labels, self.bias, self.spec)
+    }
+
+    /// The same with a step for the backward pass.
+    fn tracked<C: CheckpointStrategy, const N: usize>(
+        self,
+        nodes: [NodeGuard; N],
+    ) -> (FloatTensor<Autodiff<B, C>>, FloatTensor<Autodiff<B, C>>) {
+        let step = Backward::<B, N>::prepare::<C>(AttentionBackward, nodes);
         match step.compute_bound().stateful() {
             OpsKind::Tracked(step) => {
+                let Self {
+                    q,
+                    k,
+                    v,
+                    labels,
+                    bias,
+                    spec,
+                } = self;
                 let (out, lse) = B::sparse_attention_forward(
                     q.clone(),
                     k.clone(),
                     v.clone(),
                     labels.clone(),
+                    bias.clone(),
                     spec.clone(),
                 );
                 let dlse: Dlse<B> = Arc::default();
@@ -112,6 +129,7 @@ impl<B: SparseAttentionOps, C: CheckpointStrategy> SparseAttentionOps for Autodi
                     k,
                     v,
                     labels,
+                    bias,
                     out: out.clone(),
                     lse: lse.clone(),
                     dlse: dlse.clone(),
@@ -129,7 +147,7 @@ impl<B: SparseAttentionOps, C: CheckpointStrategy> SparseAttentionOps for Autodi
                 (out, lse)
             }
             OpsKind::UnTracked(step) => {
-                let (out, lse) = B::sparse_attention_forward(q, k, v, labels, spec);
+                let (out, lse) = self.forward();
                 let out = step.finish(out);
                 let lse = match LseBackward
                     .prepare::<C>([out.node()])
@@ -140,6 +158,41 @@ impl<B: SparseAttentionOps, C: CheckpointStrategy> SparseAttentionOps for Autodi
                     OpsKind::UnTracked(step) => step.finish(lse),
                 };
                 (out, lse)
+            }
+        }
+    }
+}
+
+impl<B: SparseAttentionOps, C: CheckpointStrategy> SparseAttentionOps for Autodiff<B, C> {
+    fn sparse_attention_forward(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        labels: Labels<Self>,
+        bias: Bias<Self>,
+        spec: AttentionSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let labels = match labels {
+            Labels::None => Labels::None,
+            Labels::Pair { q, k } => Labels::Pair { q, k },
+        };
+        let (q, q_node) = q.into_parts();
+        let (k, k_node) = k.into_parts();
+        let (v, v_node) = v.into_parts();
+        let inputs = |bias| Inputs {
+            q,
+            k,
+            v,
+            labels,
+            bias,
+            spec,
+        };
+        match bias {
+            Bias::None => inputs(Bias::None).tracked::<C, 3>([q_node, k_node, v_node]),
+            Bias::Blocks(bias) => {
+                let (bias, bias_node) = bias.into_parts();
+                let nodes = [q_node, k_node, v_node, bias_node];
+                inputs(Bias::Blocks(bias)).tracked::<C, 4>(nodes)
             }
         }
     }

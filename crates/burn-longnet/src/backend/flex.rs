@@ -1,9 +1,10 @@
 //! Flex, Burn's CPU backend: `longnet-cpu` on its buffers.
 
-use crate::ops::{AttentionSpec, Labels, SparseAttentionOps};
+use crate::ops::{AttentionSpec, Bias, Labels, SparseAttentionOps};
+use burn::backend::ops::{FloatTensorOps, IntTensorOps};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Flex, TensorMetadata, ops::IntTensorOps};
-use burn::tensor::{Bytes, DType, Element, IntDType, Shape, bf16, f16};
+use burn::backend::{Flex, TensorMetadata};
+use burn::tensor::{Bytes, DType, Element, FloatDType, IntDType, Shape, bf16, f16};
 use burn_flex::{FlexTensor, Layout};
 use bytemuck::Pod;
 use longnet_cpu::{Problem, View};
@@ -39,16 +40,17 @@ impl SparseAttentionOps for Flex {
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
         labels: Labels<Self>,
+        bias: Bias<Self>,
         spec: AttentionSpec,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let labels = HostLabels::new(labels);
+        let (labels, bias) = (HostLabels::new(labels), HostBias::new(bias));
         let [batch, heads, n_q, _] = q.shape().dims();
         let d_v = v.shape()[3];
         with_element!(q.dtype(), E => {
             type Acc = <E as longnet_cpu::Element>::Acc;
             let mut out = vec![E::default(); batch * heads * n_q * d_v];
             let mut lse = vec![Acc::default(); batch * heads * n_q];
-            let problem = labels.problem(&spec);
+            let problem = problem(&labels, &bias, &spec);
             longnet_cpu::forward::<E>(&problem, view(&q), view(&k), view(&v), &mut out, &mut lse);
             (tensor(out, [batch, heads, n_q, d_v]), tensor(lse, [batch, heads, n_q]))
         })
@@ -59,20 +61,27 @@ impl SparseAttentionOps for Flex {
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
         labels: Labels<Self>,
+        bias: Bias<Self>,
         out: FloatTensor<Self>,
         lse: FloatTensor<Self>,
         dout: FloatTensor<Self>,
         dlse: FloatTensor<Self>,
         spec: AttentionSpec,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let labels = HostLabels::new(labels);
+    ) -> (
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+    ) {
+        let (labels, bias) = (HostLabels::new(labels), HostBias::new(bias));
+        let mut dbias = bias.zeros();
         let (lse, dlse) = (lse.to_contiguous(), dlse.to_contiguous());
         with_element!(q.dtype(), E => {
             type Acc = <E as longnet_cpu::Element>::Acc;
             let zeros = |t: &FlexTensor| vec![E::default(); t.shape().num_elements()];
             let (mut dq, mut dk, mut dv) = (zeros(&q), zeros(&k), zeros(&v));
             longnet_cpu::backward::<E>(
-                &labels.problem(&spec),
+                &problem(&labels, &bias, &spec),
                 view(&q),
                 view(&k),
                 view(&v),
@@ -83,8 +92,10 @@ impl SparseAttentionOps for Flex {
                 &mut dq,
                 &mut dk,
                 &mut dv,
+                dbias.as_deref_mut(),
             );
-            (tensor(dq, q.shape()), tensor(dk, k.shape()), tensor(dv, v.shape()))
+            let dbias = bias.gradient(dbias, lse.dtype());
+            (tensor(dq, q.shape()), tensor(dk, k.shape()), tensor(dv, v.shape()), dbias)
         })
     }
 }
@@ -100,19 +111,48 @@ impl HostLabels {
             Labels::Pair { q, k } => Some((host(q), host(k))),
         })
     }
+}
 
-    fn problem<'a>(&'a self, spec: &'a AttentionSpec) -> Problem<'a> {
-        Problem {
-            schedule: &spec.schedule,
-            scale: spec.scale,
-            labels: self.0.as_ref().map(|(q, k)| longnet_cpu::Labels {
-                q: contiguous(q),
-                k: contiguous(k),
-            }),
-            dropout: spec.dropout,
-            gradient: spec.gradient,
-            precision: spec.precision,
+/// A bias as a host buffer, with its shape.
+struct HostBias(Option<(Vec<f64>, Shape)>);
+
+impl HostBias {
+    fn new(bias: Bias<Flex>) -> Self {
+        let Bias::Blocks(bias) = bias else {
+            return Self(None);
+        };
+        let bias = Flex::float_cast(bias, FloatDType::F64).to_contiguous();
+        Self(Some((contiguous::<f64>(&bias).to_vec(), bias.shape())))
+    }
+
+    /// For the gradient.
+    fn zeros(&self) -> Option<Vec<f64>> {
+        self.0.as_ref().map(|(values, _)| vec![0.0; values.len()])
+    }
+
+    /// The gradient as a tensor.
+    fn gradient(&self, dbias: Option<Vec<f64>>, dtype: DType) -> FlexTensor {
+        match (dbias, &self.0) {
+            (Some(dbias), Some((_, shape))) => {
+                Flex::float_cast(tensor(dbias, shape.clone()), dtype.into())
+            }
+            _ => Flex::float_cast(tensor(Vec::<f64>::new(), [0]), dtype.into()),
         }
+    }
+}
+
+fn problem<'a>(labels: &'a HostLabels, bias: &'a HostBias, spec: &'a AttentionSpec) -> Problem<'a> {
+    Problem {
+        schedule: &spec.schedule,
+        scale: spec.scale,
+        labels: labels.0.as_ref().map(|(q, k)| longnet_cpu::Labels {
+            q: contiguous(q),
+            k: contiguous(k),
+        }),
+        bias: (bias.0.as_ref()).map(|(values, _)| longnet_cpu::Bias { values }),
+        dropout: spec.dropout,
+        gradient: spec.gradient,
+        precision: spec.precision,
     }
 }
 

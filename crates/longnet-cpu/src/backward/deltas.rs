@@ -50,7 +50,7 @@ pub fn pass<E: Element, T: Tiles<E>>(tiles: T, g: &Gradients<E>, mut delta: &mut
     for plane in 0..planes {
         let at = [plane / cx.heads, plane % cx.heads];
         for rows in work::blocks(n_q, block) {
-            let visited = if g.detached() {
+            let visited = if g.detached {
                 pairs(cx, at[1], &rows)
             } else {
                 0
@@ -60,7 +60,7 @@ pub fn pass<E: Element, T: Tiles<E>>(tiles: T, g: &Gradients<E>, mut delta: &mut
             items.push((flops, Item { at, delta, rows }));
         }
     }
-    let (rows, keys) = if g.detached() {
+    let (rows, keys) = if g.detached {
         (
             block.min(n_q),
             KEYS.min(cx.span.n_k.next_multiple_of(PANEL)),
@@ -96,7 +96,7 @@ pub fn pass<E: Element, T: Tiles<E>>(tiles: T, g: &Gradients<E>, mut delta: &mut
     let flops = work::heaviest_first(&mut items);
     let items = items.into_iter().map(|(_, item)| item);
     work::run(flops, items, scratch, |scratch, item| {
-        if g.detached() {
+        if g.detached {
             scratch.detached(g, item);
         } else {
             for (delta, row) in item.delta.iter_mut().zip(item.rows) {

@@ -12,7 +12,7 @@ use crate::real::Real;
 use crate::rules::{Rules, Sight, factor_row};
 use crate::tiles::{Forms, Source, Tiles};
 use crate::work;
-use longnet_pattern::{Branch, Run, Schedule};
+use longnet_pattern::{Branch, Progression, Run, Schedule};
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -33,7 +33,11 @@ struct Item<'a, E> {
     rows: Range<usize>,
     dk: &'a mut [E],
     dv: &'a mut [E],
+    dbias: &'a mut Vec<BlockSum>,
 }
+
+/// A place in the bias, and some of the gradient there.
+pub type BlockSum = (usize, f64);
 
 /// The gradient of a block of query rows: the sum of the items' parts while there are some to come.
 struct Slot<'a, E: Element> {
@@ -78,8 +82,12 @@ struct Sums<E: Element, T: Tiles<E>> {
     s: T::Weights,
     dp: T::Weights,
     factors: Buffer<E::Acc>,
+    /// What [`load`](Self::load) has packed: the head, the branch, the rows.
+    loaded: Option<([usize; 2], usize, Progression)>,
 }
 
+/// Without a bias, `dbias` stays empty; else it gets the sums of each item, in the order of the items of each
+/// kv head.
 pub fn pass<E: Element, T: Tiles<E>>(
     tiles: T,
     g: &Gradients<E>,
@@ -87,6 +95,7 @@ pub fn pass<E: Element, T: Tiles<E>>(
     mut dq: &mut [E],
     mut dk: &mut [E],
     mut dv: &mut [E],
+    dbias: &mut Vec<(usize, Vec<BlockSum>)>,
 ) {
     let cx = &g.cx;
     let (n_q, n_k) = (cx.span.n_q, cx.span.n_k);
@@ -111,6 +120,9 @@ pub fn pass<E: Element, T: Tiles<E>>(
         }
     }
     let mut items = Vec::new();
+    let per_plane = n_k.div_ceil(keys);
+    dbias.extend((0..planes * per_plane).map(|item| (item / per_plane / cx.kv_heads, Vec::new())));
+    let mut sums = dbias.iter_mut();
     for plane in 0..planes {
         for (index, rows) in work::blocks(n_k, keys).enumerate() {
             items.push(Item {
@@ -118,6 +130,7 @@ pub fn pass<E: Element, T: Tiles<E>>(
                 index,
                 dk: work::take(&mut dk, rows.len() * cx.d),
                 dv: work::take(&mut dv, rows.len() * cx.d_v),
+                dbias: &mut sums.next().expect("one an item").1,
                 rows,
             });
         }
@@ -160,6 +173,7 @@ pub fn pass<E: Element, T: Tiles<E>>(
             s: tiles.weights(T::GROUPS[1], KEYS + STEP),
             dp: tiles.weights(T::GROUPS[1], KEYS + STEP),
             factors: factor_row(cx.problem.dropout.is_some(), KEYS),
+            loaded: None,
         },
     };
     let pairs: u64 = (0..cx.heads)
@@ -200,6 +214,11 @@ fn keys_per_item<E: Element>(cx: &Context<E>) -> usize {
 fn packed_rows(schedule: &Schedule, keys: usize) -> usize {
     (0..schedule.branches())
         .map(|b| {
+            if let Some(mask) = schedule.mask() {
+                // Each block may be a part of its own.
+                let block = mask.grid().k_block;
+                return (keys / block + 2) * block.min(keys).next_multiple_of(PANEL);
+            }
             let Branch { segment, dilation } = schedule.branch(b);
             let run = segment.min(keys).div_ceil(dilation);
             (keys / segment + 1) * run.next_multiple_of(PANEL)
@@ -215,6 +234,7 @@ impl<E: Element, T: Tiles<E>> Scratch<E, T> {
             rows,
             dk,
             dv,
+            dbias,
         } = item;
         let (g, cx) = (shared.g, &shared.g.cx);
         self.sums.dk.fill(E::Acc::ZERO);
@@ -230,14 +250,14 @@ impl<E: Element, T: Tiles<E>> Scratch<E, T> {
                 let mut part = std::mem::take(&mut self.part);
                 if shared.apart {
                     part.fill(E::Acc::ZERO);
-                    self.block(shared, &rules, at, visit.block, &rows, &mut part);
+                    self.block(shared, &rules, at, visit.block, &rows, &mut part, dbias);
                 }
                 slot.take(visit, &shared.broken, |mut slot, last| {
                     let mut sum = slot.sum.take().unwrap_or_else(|| shared.sum());
                     if shared.apart {
                         cx.kernels.add(&mut sum, &part);
                     } else {
-                        self.block(shared, &rules, at, visit.block, &rows, &mut sum);
+                        self.block(shared, &rules, at, visit.block, &rows, &mut sum, dbias);
                     }
                     if last {
                         let first = visit.block * shared.block;
@@ -273,26 +293,35 @@ impl<E: Element, T: Tiles<E>> Scratch<E, T> {
         block: usize,
         keys: &Range<usize>,
         dq: &mut [E::Acc],
+        dbias: &mut Vec<BlockSum>,
     ) {
-        let (g, schedule) = (shared.g, shared.g.cx.schedule());
+        let (g, cx) = (shared.g, &shared.g.cx);
         let first = block * shared.block;
-        let rows = first..g.cx.span.n_q.min(first + shared.block);
-        for branch in 0..schedule.branches() {
-            for run in schedule.runs_within(branch, at[1], rows.clone(), keys.clone()) {
+        let rows = first..cx.span.n_q.min(first + shared.block);
+        for branch in 0..cx.schedule().branches() {
+            for (run, biased) in cx.runs(branch, at[1], rows.clone(), keys.clone()) {
+                let bias = cx.bias_base_2(at[0], biased);
+                if bias == E::Acc::NEG_INFINITY {
+                    continue;
+                }
+                let mut sum = biased.map(|_| 0.0);
                 self.sums.load(shared, at, branch, &run);
-                for chunk in self.packed.chunks(branch, &run) {
-                    let first_row = run.first_row(chunk.start) / T::ALIGN * T::ALIGN;
+                for (start, chunk) in self.packed.chunks(branch, &run) {
+                    let first_row = run.first_row(start) / T::ALIGN * T::ALIGN;
                     for group in (first_row..run.q.len).step_by(T::GROUPS[1]) {
                         let group = group..run.q.len.min(group + T::GROUPS[1]);
                         let tile = Tile {
                             run: &run,
                             group,
                             chunk,
+                            start,
                             first: [first, keys.start],
+                            bias,
                         };
-                        self.sums.tile(g, rules, &self.packed, tile, dq);
+                        self.sums.tile(g, rules, &self.packed, tile, dq, &mut sum);
                     }
                 }
+                dbias.extend(biased.zip(sum));
             }
         }
     }
@@ -309,17 +338,25 @@ impl<E: Element> Shared<'_, E> {
 }
 
 /// Some query rows of a run against one chunk of its keys.
-struct Tile<'a> {
+struct Tile<'a, E: Element> {
     run: &'a Run,
     group: Range<usize>,
     chunk: &'a Chunk,
+    /// How many keys of the run come before the chunk.
+    start: usize,
     /// The first query and the first key row of the sums.
     first: [usize; 2],
+    /// What is added to the scores.
+    bias: E::Acc,
 }
 
 impl<E: Element, T: Tiles<E>> Sums<E, T> {
     /// Packs the queries of a run.
     fn load(&mut self, shared: &Shared<E>, at: [usize; 2], branch: usize, run: &Run) {
+        // Rows of a block mask may be in several runs, one after the other.
+        if self.loaded.replace((at, branch, run.q)) == Some((at, branch, run.q)) {
+            return;
+        }
         let (g, cx) = (shared.g, &shared.g.cx);
         let [factor, _] = self.tiles.factors(cx.scale_base_2());
         for (view, side, factor) in [
@@ -343,8 +380,9 @@ impl<E: Element, T: Tiles<E>> Sums<E, T> {
         g: &Gradients<E>,
         rules: &Rules,
         packed: &Packed<E, T>,
-        tile: Tile,
+        tile: Tile<E>,
         dq: &mut [E::Acc],
+        sum: &mut Option<f64>,
     ) {
         let (cx, kernels) = (&g.cx, g.cx.kernels);
         let (d, d_v) = (cx.d_pad, cx.d_v_pad);
@@ -352,13 +390,11 @@ impl<E: Element, T: Tiles<E>> Sums<E, T> {
             run,
             group,
             chunk,
+            start,
             first,
+            bias,
         } = tile;
-        let visible = |a: usize| {
-            run.visible(a)
-                .saturating_sub(chunk.start)
-                .min(chunk.rows.len)
-        };
+        let visible = |a: usize| run.visible(a).saturating_sub(start).min(chunk.rows.len);
         let used = visible(group.end - 1);
         let columns = used.next_multiple_of(STEP);
         let (m, ld) = (group.len(), columns + STEP / 2);
@@ -384,7 +420,11 @@ impl<E: Element, T: Tiles<E>> Sums<E, T> {
                 rules.factors(kernels, factors, token(a), &chunk.columns, 0);
                 kernels.multiply(&mut dp[..used], factors);
             }
-            kernels.gradient_of_row(s, dp, factor, self.lse[a], self.delta[a]);
+            // The scores lack the bias, and so does what is taken off them.
+            kernels.gradient_of_row(s, dp, factor, self.lse[a] - bias, self.delta[a]);
+            if let Some(sum) = sum {
+                *sum += kernels.sum(&dp[..used]).to_f64();
+            }
             if rules.drops() {
                 kernels.multiply(&mut s[..used], factors);
             }

@@ -21,6 +21,8 @@ struct Gradients<'a, E: Element> {
     lse: &'a [E::Acc],
     dout: View<'a, E>,
     dlse: Option<&'a [E::Acc]>,
+    /// Whether the weights that mix branches are constants.
+    detached: bool,
     /// How many `D` a row has: one, or one a branch if the mix is detached.
     deltas: usize,
 }
@@ -44,10 +46,6 @@ impl<E: Element> Gradients<'_, E> {
             E::Acc::from_f64(self.lse[row].to_f64() * std::f64::consts::LOG2_E)
         }
     }
-
-    fn detached(&self) -> bool {
-        self.cx.problem.gradient == MixGradient::Detached
-    }
 }
 
 pub fn backward<E: Element, T: Tiles<E>>(
@@ -63,6 +61,7 @@ pub fn backward<E: Element, T: Tiles<E>>(
     dq: &mut [E],
     dk: &mut [E],
     dv: &mut [E],
+    dbias: Option<&mut [f64]>,
 ) {
     let cx = Context::new(problem, q, k, v);
     let rows = cx.batch * cx.heads * cx.span.n_q;
@@ -79,9 +78,16 @@ pub fn backward<E: Element, T: Tiles<E>>(
     check_len("dq", dq.len(), rows * cx.d);
     check_len("dk", dk.len(), keys * cx.d);
     check_len("dv", dv.len(), keys * cx.d_v);
-    let deltas = match problem.gradient {
-        MixGradient::Exact => 1,
-        MixGradient::Detached => problem.schedule.branches(),
+    if let Some(dbias) = &dbias {
+        let bias = problem.bias.expect("only a bias has a gradient");
+        check_len("dbias", dbias.len(), bias.values.len());
+    }
+    // Nothing is mixed of a block mask.
+    let detached = problem.gradient == MixGradient::Detached && problem.schedule.mask().is_none();
+    let deltas = if detached {
+        problem.schedule.branches()
+    } else {
+        1
     };
     let gradients = Gradients {
         cx,
@@ -89,9 +95,21 @@ pub fn backward<E: Element, T: Tiles<E>>(
         lse,
         dout,
         dlse,
+        detached,
         deltas,
     };
     let mut delta = vec![E::Acc::ZERO; rows * deltas];
     deltas::pass(tiles, &gradients, &mut delta);
-    fused::pass(tiles, &gradients, &delta, dq, dk, dv);
+    let mut sums = Vec::new();
+    fused::pass(tiles, &gradients, &delta, dq, dk, dv, &mut sums);
+    if let (Some(dbias), Some(mask)) = (dbias, problem.schedule.mask()) {
+        dbias.fill(0.0);
+        let one = dbias.len() == mask.blocks();
+        for (batch, sums) in sums {
+            let first = if one { 0 } else { batch * mask.blocks() };
+            for (block, sum) in sums {
+                dbias[first + block] += sum;
+            }
+        }
+    }
 }

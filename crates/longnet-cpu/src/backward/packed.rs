@@ -21,12 +21,10 @@ pub struct Packed<E: Element, T: Tiles<E>> {
     ends: Vec<usize>,
 }
 
-/// At most [`KEYS`] keys of a run.
+/// At most [`KEYS`] keys side by side, that belong to a run or, of a block mask, to several.
 pub struct Chunk {
     /// Which rows of the key tensor.
     pub rows: Progression,
-    /// How many keys of the run come before them.
-    pub start: usize,
     /// What masks or drops them.
     pub columns: Columns,
     /// The first of them among the packed rows.
@@ -65,17 +63,17 @@ impl<E: Element, T: Tiles<E>> Packed<E, T> {
         let schedule = cx.schedule();
         let mut at = 0;
         for branch in 0..schedule.branches() {
-            for run in schedule.key_runs(branch, head, keys.clone()) {
-                for start in (0..run.k.len).step_by(KEYS) {
-                    let rows = run.k.slice(start..run.k.len.min(start + KEYS));
+            let runs = cx.runs(branch, head, 0..cx.span.n_q, keys.clone());
+            let parts: Vec<Progression> = match schedule.mask() {
+                None => runs.map(|(run, _)| run.k).collect(),
+                Some(_) => parts(runs.map(|(run, _)| run.k).collect()),
+            };
+            for part in parts {
+                for start in (0..part.len).step_by(KEYS) {
+                    let rows = part.slice(start..part.len.min(start + KEYS));
                     let mut columns = Columns::default();
                     columns.load(rows, |b| rules.key(b));
-                    self.chunks.push(Chunk {
-                        rows,
-                        start,
-                        columns,
-                        at,
-                    });
+                    self.chunks.push(Chunk { rows, columns, at });
                     at += rows.len.next_multiple_of(PANEL);
                 }
             }
@@ -95,13 +93,58 @@ impl<E: Element, T: Tiles<E>> Packed<E, T> {
         }
     }
 
-    /// The chunks that hold the keys of a run of `branch`. The run may see fewer keys.
-    pub fn chunks(&self, branch: usize, run: &Run) -> &[Chunk] {
+    /// The chunks that hold the keys of a run of `branch`, each with the number of the run's keys that come
+    /// before it. The run may see fewer keys of the last one.
+    pub fn chunks(&self, branch: usize, run: &Run) -> impl Iterator<Item = (usize, &Chunk)> {
         let begin = branch.checked_sub(1).map_or(0, |b| self.ends[b]);
         let chunks = &self.chunks[begin..self.ends[branch]];
         let first = chunks.partition_point(|c| c.rows.first < run.k.first);
-        let len = run.k.len.div_ceil(KEYS);
-        debug_assert_eq!(chunks[first].rows.first, run.k.first);
-        &chunks[first..first + len]
+        let (k, mut start) = (run.k, 0);
+        debug_assert_eq!(chunks[first].rows.first, k.first);
+        chunks[first..]
+            .iter()
+            .map(move |chunk| {
+                let before = start;
+                start += chunk.rows.len;
+                debug_assert!(before >= k.len || k.at(before) == chunk.rows.first);
+                (before, chunk)
+            })
+            .take_while(move |(before, _)| *before < k.len)
+    }
+}
+
+/// Keys of consecutive rows, cut wherever one of `runs` starts, so that each of them starts with a part.
+fn parts(mut runs: Vec<Progression>) -> Vec<Progression> {
+    let part = |range: Range<usize>| crate::pack::consecutive(&range);
+    runs.sort_unstable_by_key(|k| k.first);
+    let mut parts = Vec::new();
+    let mut open = 0..0;
+    for k in runs {
+        let end = k.first + k.len;
+        if k.first > open.start || open.is_empty() {
+            if !open.is_empty() {
+                parts.push(part(open.start..open.end.min(k.first)));
+            }
+            open = k.first..open.end;
+        }
+        open.end = open.end.max(end);
+    }
+    if !open.is_empty() {
+        parts.push(part(open));
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parts;
+    use crate::pack::consecutive;
+
+    #[test]
+    fn parts_are_cut_where_runs_start() {
+        let runs = [5..9, 0..6, 2..3, 5..6, 12..14, 14..15, 13..14];
+        let parts = parts(runs.iter().map(consecutive).collect());
+        let expected = [0..2, 2..5, 5..9, 12..13, 13..14, 14..15];
+        assert_eq!(parts, expected.each_ref().map(consecutive));
     }
 }

@@ -42,6 +42,8 @@ pub struct Scratch<E: Element> {
     /// Query rows of the tile in the item, and how many of the tile's keys each row of the run sees.
     slots: Vec<usize>,
     seen: Vec<usize>,
+    /// What is added to the scores of each of the slots.
+    bias: Vec<E::Acc>,
 }
 
 impl<E: Element> Scratch<E> {
@@ -57,6 +59,7 @@ impl<E: Element> Scratch<E> {
             v: Found::default(),
             slots: Vec::new(),
             seen: Vec::new(),
+            bias: Vec::new(),
         }
     }
 
@@ -110,8 +113,14 @@ impl<E: Element> Scratch<E> {
             self.keys.partition_point(|&key| key <= last)
         }));
         self.slots.clear();
-        for head in &work.heads {
-            self.slots.extend(rows.iter().map(|row| head * n_q + row));
+        self.bias.clear();
+        for (head, &block) in work.heads.iter().zip(&work.blocks) {
+            let bias = cx.bias_base_2(item.batch, block);
+            // Such a block adds weights of 0.
+            if bias != E::Acc::NEG_INFINITY {
+                self.slots.extend(rows.iter().map(|row| head * n_q + row));
+                self.bias.extend(rows.iter().map(|_| bias));
+            }
         }
         let at = [item.batch, item.kv_head];
         let (k, v) = (
@@ -124,10 +133,10 @@ impl<E: Element> Scratch<E> {
             ld: cx.d_pad,
         };
         let seen = self.seen.iter().cycle();
-        let mut slots = self.slots.iter().zip(seen);
+        let mut slots = self.slots.iter().zip(&self.bias).zip(seen);
         for group in self.slots.chunks(GROUP) {
             cx.kernels.line_scores(&mut self.s, lds, q, group, k, v);
-            for ((&i, &seen), s) in slots
+            for (((&i, &bias), &seen), s) in slots
                 .by_ref()
                 .zip(self.s.chunks_exact_mut(lds))
                 .take(group.len())
@@ -135,7 +144,9 @@ impl<E: Element> Scratch<E> {
                 let rules = cx.rules(item.batch, first_head + i / n_q);
                 let token = rules.query(i % n_q);
                 self.columns.mask(s, 0, 0..seen, token);
-                let (top, sum) = cx.kernels.softmax(s, E::Acc::ONE, item.m[i]);
+                // The scores lack the bias, and so does what they are compared with.
+                let (top, sum) = cx.kernels.softmax(s, E::Acc::ONE, item.m[i] - bias);
+                let top = top + bias;
                 if top != item.m[i] {
                     // From -inf to a finite maximum the factor is 0, and so is what it scales.
                     let shrink = (item.m[i] - top).exp2::<false>();

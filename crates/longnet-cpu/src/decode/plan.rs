@@ -3,6 +3,7 @@
 use crate::context::Context;
 use crate::element::Element;
 use longnet_pattern::Run;
+use std::collections::HashMap;
 
 /// The runs of a kv head's query heads.
 pub struct Plan {
@@ -15,6 +16,8 @@ pub struct Plan {
 pub struct Work {
     pub run: Run,
     pub heads: Vec<usize>,
+    /// For each of the heads, the place of the run's block in the bias.
+    pub blocks: Vec<Option<usize>>,
 }
 
 impl Plan {
@@ -22,16 +25,21 @@ impl Plan {
         let (schedule, group) = (cx.schedule(), cx.heads / cx.kv_heads);
         let mut works: Vec<Work> = Vec::new();
         for branch in 0..schedule.branches() {
-            let first = works.len();
+            // Of a block mask there may be many.
+            let mut known = HashMap::new();
             for head in 0..group {
-                for run in schedule.runs(branch, kv_head * group + head) {
-                    match works[first..].iter_mut().find(|work| work.run == run) {
-                        Some(work) => work.heads.push(head),
-                        None => works.push(Work {
+                let (rows, keys) = (0..cx.span.n_q, 0..cx.span.n_k);
+                for (run, block) in cx.runs(branch, kv_head * group + head, rows, keys) {
+                    let work = *known.entry(run).or_insert_with(|| {
+                        works.push(Work {
                             run,
-                            heads: vec![head],
-                        }),
-                    }
+                            heads: Vec::new(),
+                            blocks: Vec::new(),
+                        });
+                        works.len() - 1
+                    });
+                    works[work].heads.push(head);
+                    works[work].blocks.push(block);
                 }
             }
         }

@@ -2,11 +2,12 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod blocks;
 pub mod levels;
 pub mod reference;
 
 use half::{bf16, f16};
-use longnet_cpu::{Element, Labels, Problem, View, backward, forward};
+use longnet_cpu::{Bias, Element, Labels, Problem, View, backward, forward};
 use longnet_pattern::{
     DilatedPattern, Dropout, HIDDEN, HeadAssignment, HeadOffset, MixGradient, Pattern, Precision,
     Span, Tail,
@@ -90,6 +91,8 @@ pub struct Case {
     pub d_v: usize,
     pub scale: f64,
     pub labels: Option<(Vec<i32>, Vec<i32>)>,
+    /// Of a block mask, for all batch entries or each.
+    pub bias: Option<Vec<f64>>,
     pub dropout: Option<Dropout>,
     pub gradient: MixGradient,
     pub precision: Precision,
@@ -127,8 +130,10 @@ pub fn cases_of(longest: usize, queries: Range<usize>) -> impl Strategy<Value = 
         Just(Layout::Reversed),
     ];
     let rules = (0..4usize, 0..4usize, any::<bool>(), any::<bool>());
+    let sizes = (sizes, prop::option::weighted(0.4, blocks::kinds()));
     (pattern, span, sizes, layout, rules, any::<u64>()).prop_map(
-        |(((heads, kv_heads), branches, flags), span, (batch, d, d_v), layout, rules, seed)| {
+        |(((heads, kv_heads), branches, flags), span, (sizes, blocks), layout, rules, seed)| {
+            let (batch, d, d_v) = sizes;
             let [causal, grouped, by_group, zero_keys] = flags;
             let (q_start, n_q, k_start, n_k, kind) = span;
             let span = match (zero_keys, kind) {
@@ -142,22 +147,29 @@ pub fn cases_of(longest: usize, queries: Range<usize>) -> impl Strategy<Value = 
                     n_k,
                 },
             };
-            let pattern = DilatedPattern::new(heads, branches)
-                .causal(causal)
-                .head_assignment(match grouped {
-                    true => HeadAssignment::Grouped,
-                    false => HeadAssignment::All,
-                })
-                .head_offset(match by_group {
-                    true => HeadOffset::ByGroup,
-                    false => HeadOffset::Modulo,
-                })
-                .tail(match zero_keys {
-                    true => Tail::ZeroKeys,
-                    false => Tail::Masked,
-                })
-                .build()
-                .unwrap();
+            let dilated = || {
+                DilatedPattern::new(heads, branches)
+                    .causal(causal)
+                    .head_assignment(match grouped {
+                        true => HeadAssignment::Grouped,
+                        false => HeadAssignment::All,
+                    })
+                    .head_offset(match by_group {
+                        true => HeadOffset::ByGroup,
+                        false => HeadOffset::Modulo,
+                    })
+                    .tail(match zero_keys {
+                        true => Tail::ZeroKeys,
+                        false => Tail::Masked,
+                    })
+                    .build()
+                    .unwrap()
+            };
+            let pattern = match &blocks {
+                Some(kind) => kind.pattern(heads, causal, span, seed),
+                None => dilated(),
+            };
+            let bias = blocks.and_then(|kind| kind.bias(&pattern, batch, seed));
             let (labels, dropout, detached, dlse) = rules;
             Case {
                 pattern,
@@ -168,6 +180,7 @@ pub fn cases_of(longest: usize, queries: Range<usize>) -> impl Strategy<Value = 
                 d_v,
                 scale: 1.5 / (d as f64).sqrt(),
                 labels: labels_of(labels, batch, span, seed),
+                bias,
                 dropout: (dropout == 0).then_some(Dropout { p: 0.3, seed }),
                 gradient: match detached {
                     true => MixGradient::Detached,
@@ -238,6 +251,7 @@ impl Case {
             schedule: &schedule,
             scale: self.scale,
             labels: self.labels.as_ref().map(|(q, k)| Labels { q, k }),
+            bias: self.bias.as_ref().map(|values| Bias { values }),
             dropout: self.dropout,
             gradient: self.gradient,
             precision: self.precision,
@@ -260,6 +274,7 @@ impl Case {
         let dlse = self.dlse.then_some(&dlse[..]);
         let [mut dq, mut dk, mut dv] =
             [&inputs.q, &inputs.k, &inputs.v].map(|x| poisoned(x.data.len()));
+        let mut dbias = self.bias.as_ref().map(|bias| vec![f64::NAN; bias.len()]);
         backward(
             &problem,
             q.view(),
@@ -272,6 +287,7 @@ impl Case {
             &mut dq,
             &mut dk,
             &mut dv,
+            dbias.as_deref_mut(),
         );
         let values = |x: Vec<E>| x.into_iter().map(E::value).collect();
         Results {
@@ -280,6 +296,7 @@ impl Case {
             dq: values(dq),
             dk: values(dk),
             dv: values(dv),
+            dbias: dbias.unwrap_or_default(),
         }
     }
 }

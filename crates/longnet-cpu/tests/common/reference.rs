@@ -46,6 +46,7 @@ pub struct Results {
     pub dq: Vec<f64>,
     pub dk: Vec<f64>,
     pub dv: Vec<f64>,
+    pub dbias: Vec<f64>,
 }
 
 fn dot(x: &[f64], y: &[f64]) -> f64 {
@@ -75,11 +76,37 @@ fn zero_keys(p: &DilatedPattern, branch: usize, head: usize, i: usize, n: usize)
 /// The results, and beside them sums of the absolute values of the gradients' terms: where terms
 /// cancel these say what precision can be asked for.
 pub fn reference(case: &Case, x: &Inputs) -> (Results, Results) {
-    let Pattern::Dilated(p) = &case.pattern else {
-        unreachable!()
+    let (heads, span) = (case.pattern.heads(), case.span);
+    let (group, mut lse) = (heads / case.kv_heads, Vec::new());
+    let branches = match &case.pattern {
+        Pattern::Dilated(p) => p.branches().len(),
+        _ => 1,
     };
-    let (heads, span, group) = (p.heads(), case.span, p.heads() / case.kv_heads);
-    let (branches, mut lse) = (p.branches().len(), Vec::new());
+    let sees = |branch: usize, h: usize, i: usize, j: usize| match &case.pattern {
+        Pattern::Dilated(p) => sees(p, branch, h, i, j),
+        other => other.multiplicity(h, i, j) == 1,
+    };
+    let zeros_of = |branch: usize, h: usize, i: usize| match &case.pattern {
+        Pattern::Dilated(p) => zero_keys(p, branch, h, i, span.n_k),
+        _ => 0.0,
+    };
+    // The place of the block of a pair in the bias.
+    let place = |b: usize, h: usize, i: usize, j: usize| {
+        let (bias, Pattern::Blocks(mask)) = (case.bias.as_ref()?, &case.pattern) else {
+            return None;
+        };
+        let index = mask.bias_index(h, i / mask.grid().q_block, j / mask.grid().k_block)?;
+        Some(
+            index
+                + if bias.len() == mask.blocks() {
+                    0
+                } else {
+                    b * mask.blocks()
+                },
+        )
+    };
+    let none = || vec![0.0; case.bias.as_ref().map_or(0, Vec::len)];
+    let (mut dbias, mut size_bias) = (none(), none());
     let zeros = |t: &Tensor| Tensor::zeros(t.shape);
     let (mut out, mut size_out) = (zeros(&x.dout), zeros(&x.dout));
     let [
@@ -98,19 +125,22 @@ pub fn reference(case: &Case, x: &Inputs) -> (Results, Results) {
                         .as_ref()
                         .is_none_or(|(q, k)| labels_match(q[b * span.n_q + a], k[b * span.n_k + c]))
                 };
-                // (branch, key, score, dropout factor)
+                // (branch, key, score, dropout factor, place in the bias)
                 let mut pairs = Vec::new();
                 for c in (0..span.n_k).filter(|&c| visible(c)) {
                     let j = span.k_start + c;
                     let factor = case.dropout.map_or(1.0, |d| d.factor(b, heads, h, i, j));
-                    for branch in (0..branches).filter(|&branch| sees(p, branch, h, i, j)) {
-                        let score = case.scale * dot(q, x.k.row(b, kv, c));
-                        pairs.push((branch, c, score, factor));
+                    let place = place(b, h, i, j);
+                    let bias = place.map_or(0.0, |at| case.bias.as_ref().unwrap()[at]);
+                    if bias == f64::NEG_INFINITY {
+                        continue;
+                    }
+                    for branch in (0..branches).filter(|&branch| sees(branch, h, i, j)) {
+                        let score = case.scale * dot(q, x.k.row(b, kv, c)) + bias;
+                        pairs.push((branch, c, score, factor, place));
                     }
                 }
-                let zero: Vec<f64> = (0..branches)
-                    .map(|branch| zero_keys(p, branch, h, i, span.n_k))
-                    .collect();
+                let zero: Vec<f64> = (0..branches).map(|branch| zeros_of(branch, h, i)).collect();
                 let zero_sum: f64 = zero.iter().sum();
                 let top = pairs.iter().map(|p| p.2).fold(f64::NEG_INFINITY, f64::max);
                 let top = if zero_sum > 0.0 { top.max(0.0) } else { top };
@@ -127,21 +157,21 @@ pub fn reference(case: &Case, x: &Inputs) -> (Results, Results) {
                 }
                 let l = top + total.ln();
                 lse.push(l);
-                for &(_, c, s, factor) in &pairs {
+                for &(_, c, s, factor, _) in &pairs {
                     let v = x.v.row(b, kv, c);
                     out.add([b, h, a], (s - l).exp() * factor, v);
                     size_out.add([b, h, a], (s - l).exp() * factor, &abs(v));
                 }
                 let own_output = |branch: usize| {
                     let (mut weight, mut sum) = (zero[branch] * (-l).exp(), 0.0);
-                    for &(_, c, s, factor) in pairs.iter().filter(|p| p.0 == branch) {
+                    for &(_, c, s, factor, _) in pairs.iter().filter(|p| p.0 == branch) {
                         weight += (s - l).exp();
                         sum += (s - l).exp() * factor * dot(dout, x.v.row(b, kv, c));
                     }
                     sum / weight
                 };
                 let exact = dot(dout, out.row(b, h, a)) - dlse;
-                for &(branch, c, s, factor) in &pairs {
+                for &(branch, c, s, factor, place) in &pairs {
                     let weight = (s - l).exp();
                     let delta = match case.gradient {
                         MixGradient::Exact => exact,
@@ -149,9 +179,13 @@ pub fn reference(case: &Case, x: &Inputs) -> (Results, Results) {
                     };
                     let (k, v) = (x.k.row(b, kv, c), x.v.row(b, kv, c));
                     let dp = factor * dot(dout, v);
-                    let ds = case.scale * weight * (dp - delta);
-                    let size =
-                        case.scale * weight * (factor * dot(&abs(dout), &abs(v)) + delta.abs());
+                    let ds = weight * (dp - delta);
+                    let size = weight * (factor * dot(&abs(dout), &abs(v)) + delta.abs());
+                    if let Some(at) = place {
+                        dbias[at] += ds;
+                        size_bias[at] += size;
+                    }
+                    let (ds, size) = (case.scale * ds, case.scale * size);
                     dv.add([b, kv, c], weight * factor, dout);
                     dq.add([b, h, a], ds, k);
                     dk.add([b, kv, c], ds, q);
@@ -162,16 +196,17 @@ pub fn reference(case: &Case, x: &Inputs) -> (Results, Results) {
             }
         }
     }
-    let results = |out: Tensor, lse: Vec<f64>, dq: Tensor, dk: Tensor, dv: Tensor| Results {
+    let results = |[out, dq, dk, dv]: [Tensor; 4], lse: Vec<f64>, dbias: Vec<f64>| Results {
         out: out.data,
         lse,
         dq: dq.data,
         dk: dk.data,
         dv: dv.data,
+        dbias,
     };
     let size_lse = lse.iter().map(|l: &f64| l.abs().max(1.0)).collect();
     (
-        results(out, lse, dq, dk, dv),
-        results(size_out, size_lse, size_q, size_k, size_v),
+        results([out, dq, dk, dv], lse, dbias),
+        results([size_out, size_q, size_k, size_v], size_lse, size_bias),
     )
 }

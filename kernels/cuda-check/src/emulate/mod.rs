@@ -22,5 +22,6 @@ mod compile;
 mod launch;
 mod run;
 
+pub(crate) use compile::cache;
 pub use launch::{Order, client, client_with, compiler};
 pub use run::{Argument, Kernel};

@@ -1,11 +1,12 @@
 //! One branch as padded tiles.
 
+use super::collect::Collect;
 use super::tensors::{
-    LOW, column, equal, fill, from_f32, from_i32, lower_equal, select_rows, wide,
+    LOW, column, equal, fill, from_f32, from_i32, lower_equal, merge, select_rows, wide,
 };
-use crate::ops::{AttentionSpec, Labels};
+use crate::ops::{AttentionSpec, Bias, Labels};
 use burn::backend::tensor::{BoolTensor, FloatTensor, IntTensor};
-use burn::backend::{Backend, TensorMetadata};
+use burn::backend::{Backend, TensorMetadata, get_device_settings};
 use burn::tensor::{DType, Shape};
 use longnet_pattern::{HIDDEN, Progression, Run};
 
@@ -15,6 +16,8 @@ pub struct Inputs<'a, B: Backend> {
     pub k: FloatTensor<B>,
     pub v: FloatTensor<B>,
     pub labels: Labels<B>,
+    /// `[1 or batch, blocks]`.
+    pub bias: Option<FloatTensor<B>>,
     pub spec: &'a AttentionSpec,
     pub batch: usize,
     pub kv_heads: usize,
@@ -28,6 +31,7 @@ impl<'a, B: Backend> Inputs<'a, B> {
         k: FloatTensor<B>,
         v: FloatTensor<B>,
         labels: Labels<B>,
+        bias: Bias<B>,
         spec: &'a AttentionSpec,
     ) -> Self {
         let [batch, kv_heads, ..] = k.shape().dims::<4>();
@@ -38,11 +42,22 @@ impl<'a, B: Backend> Inputs<'a, B> {
         };
         let (q, k, v) = (flat(q), flat(k), flat(v));
         let dtype = q.dtype();
+        let bias = match bias {
+            Bias::None => None,
+            Bias::Blocks(bias) => {
+                assert!(
+                    spec.schedule.mask().is_some(),
+                    "a bias needs a block mask: dilated patterns have no blocks"
+                );
+                Some(B::float_cast(bias, dtype.into()))
+            }
+        };
         Self {
             q,
             k,
             v,
             labels,
+            bias,
             spec,
             batch,
             kv_heads,
@@ -73,15 +88,15 @@ impl<'a, B: Backend> Inputs<'a, B> {
 }
 
 /// Padded tiles `[heads, runs, rows]` of queries and `[heads, runs, keys]` of keys, for the heads
-/// that run the branch.
+/// that run the branch. Of a block mask each listed block is a run.
 pub struct Branch<B: Backend> {
     shape: [usize; 4],
     /// Row of `q` (of `k`) behind each slot; padded slots point at a row of their own head.
     q_rows: IntTensor<B>,
     k_rows: IntTensor<B>,
-    /// The slot of each row of `[heads * n]`, one past the last for rows outside the branch.
-    q_slots: IntTensor<B>,
-    k_slots: IntTensor<B>,
+    /// The slots of each row of `[heads * n]`.
+    q_parts: Collect<B>,
+    k_parts: Collect<B>,
     /// `[batch, heads, runs, rows, keys]`, true where a pair is not visited.
     masked: BoolTensor<B>,
     /// `[batch, heads, runs, keys, 1]`, true where a key slot is padding or hidden.
@@ -90,6 +105,23 @@ pub struct Branch<B: Backend> {
     factors: Option<FloatTensor<B>>,
     /// Zero keys of each query slot, `[1, heads, runs, rows, 1]`.
     zero_keys: FloatTensor<B>,
+    bias: Option<BlockBias<B>>,
+}
+
+/// What is added to the scores of each run, and where that came from.
+struct BlockBias<B: Backend> {
+    /// `[1 or batch, heads, runs, 1, 1]`.
+    values: FloatTensor<B>,
+    /// The run of each listed block, one past the last for blocks outside of the span.
+    runs: IntTensor<B>,
+}
+
+/// The gradients of one branch, see [`Branch::backward`].
+pub struct Grads<B: Backend> {
+    pub q: FloatTensor<B>,
+    pub k: FloatTensor<B>,
+    pub v: FloatTensor<B>,
+    pub bias: Option<FloatTensor<B>>,
 }
 
 impl<B: Backend> Branch<B> {
@@ -97,10 +129,7 @@ impl<B: Backend> Branch<B> {
     pub fn new(inputs: &Inputs<'_, B>, branch: usize) -> Option<Self> {
         let schedule = &inputs.spec.schedule;
         let heads = schedule.heads();
-        let runs: Vec<(usize, Vec<Run>)> = (0..heads)
-            .map(|head| (head, schedule.runs(branch, head).collect::<Vec<_>>()))
-            .filter(|(_, runs)| !runs.is_empty())
-            .collect();
+        let (runs, places) = runs_of(inputs, branch);
         let most = |f: fn(&Run) -> usize| runs.iter().flat_map(|(_, r)| r).map(f).max();
         let (rows, keys) = (most(|r| r.q.len)?, most(|r| r.k.len)?);
         let count = runs.iter().map(|(_, r)| r.len()).max()?;
@@ -108,21 +137,19 @@ impl<B: Backend> Branch<B> {
         let (device, span) = (&inputs.device, schedule.span());
         let group = heads / inputs.kv_heads;
 
-        let (q_index, q_slots) = slots(&runs, count, rows, heads, span.n_q, |run| run.q, |h| h);
+        let (q_index, q_parts) =
+            slots::<B>(&runs, count, rows, heads * span.n_q, device, |head, run| {
+                (run.q, [head * span.n_q; 2])
+            });
         let most = q_index.len().max(heads * span.n_q.max(span.n_k));
         assert!(
             i32::try_from(most).is_ok(),
             "the fallback addresses rows with 32 bits, and branch {branch} has {most}; use the backend flex, or a smaller batch of heads or tokens"
         );
-        let (k_index, k_slots) = slots(
-            &runs,
-            count,
-            keys,
-            heads,
-            span.n_k,
-            |run| run.k,
-            |h| h / group,
-        );
+        let (k_index, k_parts) =
+            slots::<B>(&runs, count, keys, heads * span.n_k, device, |head, run| {
+                (run.k, [head / group * span.n_k, head * span.n_k])
+            });
         let rows_of = |index: &[Slot]| index.iter().map(|s| s.flat as i32).collect::<Vec<_>>();
 
         // Row a of a run sees key slots 0..visible(a).
@@ -167,12 +194,18 @@ impl<B: Backend> Branch<B> {
             dead_keys = B::bool_or(dead_keys, key_hidden(pick(k, &k_index, keys, true), &dead));
         }
         let n = |index: &[Slot]| [index.len()];
+        let bias = BlockBias::new(inputs, &places, [shape[0], count]);
+        let mut masked = B::bool_not(visible);
+        if let Some(bias) = &bias {
+            let hidden = bias.hidden(&full);
+            masked = B::bool_or(masked, hidden);
+        }
         Some(Self {
             q_rows: from_i32::<B>(rows_of(&q_index), n(&q_index), device),
             k_rows: from_i32::<B>(rows_of(&k_index), n(&k_index), device),
-            q_slots: from_i32::<B>(q_slots, [heads * span.n_q], device),
-            k_slots: from_i32::<B>(k_slots, [heads * span.n_k], device),
-            masked: B::bool_not(visible),
+            q_parts,
+            k_parts,
+            masked,
             dead_keys,
             factors: factors(inputs, &runs, shape),
             zero_keys: from_f32::<B>(
@@ -181,6 +214,7 @@ impl<B: Backend> Branch<B> {
                 device,
                 inputs.dtype,
             ),
+            bias,
             shape,
         })
     }
@@ -198,10 +232,12 @@ impl<B: Backend> Branch<B> {
         let out = B::float_matmul(self.drop(weights), v);
         // 1 is the least sum of a row that sees anything.
         let out = B::float_div(out, B::float_clamp_min(sum, 1.0.into()));
-        (
-            self.scatter(out, 2, &self.q_slots, 0.0),
-            self.scatter(lse, 2, &self.q_slots, f32::NEG_INFINITY),
-        )
+        let parts = [self.slots(out, 2), self.slots(lse, 2)];
+        let rest = [0.0, f32::NEG_INFINITY];
+        let [out, lse] = self.q_parts.rows(parts, rest, |[o1, l1], [o2, l2]| {
+            merge::<B>((o1, l1), (o2, l2)).into()
+        });
+        (out, lse)
     }
 
     /// The branch's share of the gradients, in the order of rows; those of keys and values are per
@@ -213,7 +249,7 @@ impl<B: Backend> Branch<B> {
         lse: &FloatTensor<B>,
         dlse: &FloatTensor<B>,
         delta: Option<&FloatTensor<B>>,
-    ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    ) -> Grads<B> {
         let tile = |t: &FloatTensor<B>| self.tile(t.clone(), &self.q_rows, 2);
         let (q, k, v) = self.gather(inputs);
         // As for dead keys: rows that see nothing may hold anything.
@@ -239,16 +275,24 @@ impl<B: Backend> Branch<B> {
         };
         let dscores = B::float_mul(weights.clone(), B::float_sub(dweights, delta));
         let dscores = fill::<B>(dscores, self.masked.clone(), 0.0);
+        let dbias = (self.bias.as_ref()).map(|bias| bias.gradient(dscores.clone()));
         let dscores = B::float_mul_scalar(dscores, inputs.spec.scale.into());
         let transpose = |t| B::float_swap_dims(t, 3, 4);
         let dq = B::float_matmul(dscores.clone(), k);
         let dk = B::float_matmul(transpose(dscores), q);
         let dv = B::float_matmul(transpose(self.drop(weights)), dout);
-        (
-            self.scatter(dq, 2, &self.q_slots, 0.0),
-            self.scatter(dk, 3, &self.k_slots, 0.0),
-            self.scatter(dv, 3, &self.k_slots, 0.0),
-        )
+        let sum = |parts: &Collect<B>, tiles, side| {
+            let [rows] = parts.rows([self.slots(tiles, side)], [0.0], |[a], [b]| {
+                [B::float_add(a, b)]
+            });
+            rows
+        };
+        Grads {
+            q: sum(&self.q_parts, dq, 2),
+            k: sum(&self.k_parts, dk, 3),
+            v: sum(&self.k_parts, dv, 3),
+            bias: dbias,
+        }
     }
 
     fn gather(&self, inputs: &Inputs<'_, B>) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
@@ -274,7 +318,11 @@ impl<B: Backend> Branch<B> {
         k: FloatTensor<B>,
     ) -> FloatTensor<B> {
         let scores = B::float_matmul(q, B::float_swap_dims(k, 3, 4));
-        B::float_mul_scalar(scores, inputs.spec.scale.into())
+        let scores = B::float_mul_scalar(scores, inputs.spec.scale.into());
+        match &self.bias {
+            Some(bias) => B::float_add(scores, bias.values.clone()),
+            None => scores,
+        }
     }
 
     fn drop(&self, t: FloatTensor<B>) -> FloatTensor<B> {
@@ -292,21 +340,77 @@ impl<B: Backend> Branch<B> {
         B::float_reshape(select_rows::<B>(t, rows.clone()), tiles)
     }
 
-    /// The inverse: tiles back in the order of rows, `rest` for rows outside the branch.
-    fn scatter(
-        &self,
-        tiles: FloatTensor<B>,
-        side: usize,
-        slots: &IntTensor<B>,
-        rest: f32,
-    ) -> FloatTensor<B> {
+    /// Tiles as `[batch, slots, width]`.
+    fn slots(&self, tiles: FloatTensor<B>, side: usize) -> FloatTensor<B> {
         let [batch, .., width] = tiles.shape().dims::<5>();
         let count = self.shape[0] * self.shape[1] * self.shape[side];
-        let (device, dtype) = (tiles.device(), tiles.dtype());
-        let rest = B::float_full([batch, 1, width].into(), rest.into(), &device, dtype.into());
-        let tiles = B::float_reshape(tiles, [batch, count, width].into());
-        select_rows::<B>(B::float_cat(vec![tiles, rest], 1), slots.clone())
+        B::float_reshape(tiles, [batch, count, width].into())
     }
+}
+
+impl<B: Backend> BlockBias<B> {
+    /// `places`: of each head its runs' places in the bias.
+    fn new(
+        inputs: &Inputs<'_, B>,
+        places: &[Vec<usize>],
+        [heads, count]: [usize; 2],
+    ) -> Option<Self> {
+        let bias = inputs.bias.as_ref()?;
+        let [entries, blocks] = bias.shape().dims();
+        let mut index = vec![0; heads * count];
+        let mut runs = vec![index.len() as i32; blocks];
+        for (head, places) in places.iter().enumerate() {
+            for (run, &place) in places.iter().enumerate() {
+                index[head * count + run] = place as i32;
+                runs[place] = (head * count + run) as i32;
+            }
+        }
+        let index = from_i32::<B>(index, [heads * count], &inputs.device);
+        let values = B::float_select(bias.clone(), 1, index);
+        Some(Self {
+            values: B::float_reshape(values, [entries, heads, count, 1, 1].into()),
+            runs: from_i32::<B>(runs, [blocks], &inputs.device),
+        })
+    }
+
+    /// Where the bias is `-inf`, broadcast to `shape`.
+    fn hidden(&self, shape: &Shape) -> BoolTensor<B> {
+        let dtype = get_device_settings::<B>(&self.values.device()).bool_dtype;
+        let hidden = B::float_lower_equal_elem(self.values.clone(), LOW.into(), dtype);
+        B::bool_expand(hidden, shape.clone())
+    }
+
+    /// `[1 or batch, blocks]` from the gradient of the scores.
+    fn gradient(&self, dscores: FloatTensor<B>) -> FloatTensor<B> {
+        let sums = B::float_sum_dim(B::float_sum_dim(dscores, 4), 3);
+        let sums = match self.values.shape()[0] < sums.shape()[0] {
+            true => B::float_sum_dim(sums, 0),
+            false => sums,
+        };
+        let [entries, heads, runs, ..] = sums.shape().dims::<5>();
+        let (device, dtype) = (sums.device(), sums.dtype());
+        let sums = B::float_reshape(sums, [entries, heads * runs].into());
+        let rest = B::float_zeros([entries, 1].into(), &device, dtype.into());
+        B::float_select(B::float_cat(vec![sums, rest], 1), 1, self.runs.clone())
+    }
+}
+
+/// The heads that run the branch with their runs; of a block mask also the runs' places in the bias.
+fn runs_of<B: Backend>(
+    inputs: &Inputs<'_, B>,
+    branch: usize,
+) -> (Vec<(usize, Vec<Run>)>, Vec<Vec<usize>>) {
+    let (schedule, span) = (&inputs.spec.schedule, inputs.spec.schedule.span());
+    (0..schedule.heads())
+        .map(|head| {
+            let (runs, places): (Vec<Run>, Vec<usize>) = match schedule.mask() {
+                Some(_) => schedule.block_runs(head, 0..span.n_q, 0..span.n_k).unzip(),
+                None => (schedule.runs(branch, head).collect(), Vec::new()),
+            };
+            ((head, runs), places)
+        })
+        .filter(|((_, runs), _)| !runs.is_empty())
+        .unzip()
 }
 
 /// A place in a padded tile.
@@ -319,39 +423,37 @@ struct Slot {
     used: bool,
 }
 
-/// The slots of one side of the runs, and for each row of `[heads * n]` its slot.
-fn slots(
+/// The slots of one side of the runs, and how to get from them back to `[heads * n]`, `total` rows. `side`
+/// gives the indices of a run, and where those of a head start in the tensor and in the result.
+fn slots<B: Backend>(
     runs: &[(usize, Vec<Run>)],
     count: usize,
     width: usize,
-    heads: usize,
-    n: usize,
-    side: fn(&Run) -> Progression,
-    tensor_head: impl Fn(usize) -> usize,
-) -> (Vec<Slot>, Vec<i32>) {
-    let total = runs.len() * count * width;
-    let mut slots = Vec::with_capacity(total);
-    let mut inverse = vec![total as i32; heads * n];
+    total: usize,
+    device: &B::Device,
+    side: impl Fn(usize, &Run) -> (Progression, [usize; 2]),
+) -> (Vec<Slot>, Collect<B>) {
+    let mut slots = Vec::with_capacity(runs.len() * count * width);
+    let mut row_of = Vec::with_capacity(slots.capacity());
     for (head, runs) in runs {
-        let base = tensor_head(*head) * n;
+        // Padding points at the first row of its head.
+        let (_, [first, _]) = side(*head, &runs[0]);
         for s in 0..count {
-            let rows = runs.get(s).map(side);
+            let run = runs.get(s).map(|run| side(*head, run));
             for i in 0..width {
-                let row = rows.filter(|rows| i < rows.len).map(|rows| rows.at(i));
-                if let Some(row) = row {
-                    inverse[head * n + row] = slots.len() as i32;
-                }
-                let used = row.is_some();
-                let row = row.unwrap_or(0);
+                let used = run.filter(|(rows, _)| i < rows.len);
+                let row = used.map_or(0, |(rows, _)| rows.at(i));
+                row_of.push(used.map(|(_, [_, result])| result + row));
                 slots.push(Slot {
                     row,
-                    flat: base + row,
-                    used,
+                    flat: first + row,
+                    used: used.is_some(),
                 });
             }
         }
     }
-    (slots, inverse)
+    let collect = Collect::new(total, &row_of, device);
+    (slots, collect)
 }
 
 /// The dropout factor of every pair: 0 or 1 drawn on the host, scaled in the dtype of the computation.

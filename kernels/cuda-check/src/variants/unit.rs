@@ -1,0 +1,410 @@
+//! The kernels of one unit a row.
+
+use burn_longnet_kernels::launch::{self, Backward, Forward, Plan, Tiles};
+use cubecl::client::Client;
+use cubecl::ir::{ElemType, FloatKind};
+use cubecl::prelude::*;
+use cubecl::server::Handle;
+use half::{bf16, f16};
+use longnet_pattern::dropout::mix;
+use longnet_pattern::{DilatedPattern, Dropout, HIDDEN, MixGradient, Schedule, Span, Tail};
+
+use super::Variant;
+use super::reference::{Inputs, Problem, Results};
+
+/// Compile-time choices beside what the problem asks for.
+#[derive(Clone, Copy)]
+struct Choice {
+    kind: FloatKind,
+    rows: usize,
+    stage: usize,
+    split: usize,
+}
+
+const F32: Choice = Choice {
+    kind: FloatKind::F32,
+    rows: 32,
+    stage: 16,
+    split: 1,
+};
+
+/// A small problem in each way that compiles to other code.
+pub fn variants() -> Vec<Variant> {
+    let one = || DilatedPattern::new(2, [(40, 2)]);
+    let three = || DilatedPattern::new(3, [(16, 1), (48, 2), (96, 3)]);
+    let schedule = |builder: longnet_pattern::dilated::DilatedBuilder, span| {
+        let pattern = builder.build().expect("a right pattern");
+        pattern.schedule(span).expect("a right span")
+    };
+    let problem = |schedule: Schedule| Problem {
+        schedule,
+        batch: 2,
+        kv_heads: 1,
+        d: 16,
+        d_v: 16,
+        scale: 0.25,
+        labels: None,
+        dropout: None,
+        mix: MixGradient::Exact,
+    };
+    let full = Span::full(75);
+    // Neither range starts at the start of a segment.
+    let shifted = Span {
+        q_start: 21,
+        n_q: 50,
+        k_start: 5,
+        n_k: 66,
+    };
+    let labels = |n: usize, shift: usize| -> Vec<i32> {
+        let label = |row: usize| match (row + shift) % 7 {
+            0 => HIDDEN,
+            _ => (row / 24) as i32,
+        };
+        (0..2 * n).map(label).collect()
+    };
+    let cases = [
+        ("one branch", problem(schedule(one(), full)), F32),
+        (
+            "one branch, causal, bf16",
+            problem(schedule(one().causal(true), full)),
+            Choice {
+                kind: FloatKind::BF16,
+                ..F32
+            },
+        ),
+        (
+            "three branches, f16, two units a row",
+            problem(schedule(three(), full)),
+            Choice {
+                kind: FloatKind::F16,
+                split: 2,
+                ..F32
+            },
+        ),
+        (
+            "three branches, causal, part of the positions",
+            problem(schedule(three().causal(true), shifted)),
+            F32,
+        ),
+        (
+            "three branches, labels, odd widths",
+            Problem {
+                d: 9,
+                d_v: 21,
+                labels: Some([labels(75, 0), labels(75, 3)]),
+                ..problem(schedule(three(), full))
+            },
+            F32,
+        ),
+        (
+            "three branches, dropout, causal, a kv head each",
+            Problem {
+                kv_heads: 3,
+                dropout: Some(Dropout {
+                    p: 0.3,
+                    seed: 0x1234_5678_9abc,
+                }),
+                ..problem(schedule(three().causal(true), full))
+            },
+            F32,
+        ),
+        (
+            "three branches, detached",
+            Problem {
+                mix: MixGradient::Detached,
+                ..problem(schedule(three(), shifted))
+            },
+            F32,
+        ),
+        (
+            "three branches, detached, zero keys",
+            Problem {
+                mix: MixGradient::Detached,
+                ..problem(schedule(three().tail(Tail::ZeroKeys), full))
+            },
+            F32,
+        ),
+    ];
+    cases
+        .into_iter()
+        .map(|(name, problem, choice)| Variant {
+            name: format!("unit: {name}"),
+            hot: false,
+            run: Box::new(move |client| check(client, &problem, choice)),
+        })
+        .collect()
+}
+
+/// Runs all kernels of a problem, and compares.
+fn check(client: &Client, problem: &Problem, choice: Choice) -> Result<(), String> {
+    let inputs = inputs(problem, choice.kind);
+    let results = run(client, problem, choice, &inputs)?;
+    let expected = problem.solve(&inputs);
+    // Relative errors; f32's is the project's law, the others allow for results rounded to the type
+    // and a delta that is computed from a rounded output.
+    let (forward, backward) = match choice.kind {
+        FloatKind::F16 => (1e-3, 3e-3),
+        FloatKind::BF16 => (5e-3, 2e-2),
+        _ => (1e-5, 1e-5),
+    };
+    let Results {
+        out,
+        lse,
+        dq,
+        dk,
+        dv,
+    } = &results;
+    compare("out", out, &expected.out, forward)?;
+    compare("lse", lse, &expected.lse, 1e-5)?;
+    compare("dq", dq, &expected.dq, backward)?;
+    compare("dk", dk, &expected.dk, backward)?;
+    compare("dv", dv, &expected.dv, backward)
+}
+
+/// The relative error by root mean squares; what is minus infinity must be so exactly.
+fn compare(name: &str, found: &[f64], expected: &[f64], tolerance: f64) -> Result<(), String> {
+    let (mut error, mut size) = (0.0, 0.0);
+    for (at, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+        if expected == f64::NEG_INFINITY || !found.is_finite() {
+            if found != expected {
+                return Err(format!("{name}[{at}] is {found}, not {expected}"));
+            }
+            continue;
+        }
+        error += (found - expected).powi(2);
+        size += expected.powi(2);
+    }
+    let relative = (error / size).sqrt();
+    if found.len() == expected.len() && relative <= tolerance {
+        return Ok(());
+    }
+    Err(format!(
+        "{name}: relative error {relative:.1e}, {tolerance:.0e} allowed"
+    ))
+}
+
+/// Numbers in -1..1, rounded to what the tensors hold.
+fn inputs(problem: &Problem, kind: FloatKind) -> Inputs {
+    let heads = problem.batch * problem.schedule.heads();
+    let kv_heads = problem.batch * problem.kv_heads;
+    let (n_q, n_k) = problem.rows();
+    let draw = |count: usize, seed: u32, kind: FloatKind| -> Vec<f64> {
+        (0..count as u32)
+            .map(|i| f64::from(mix(mix(seed) ^ i)) / 2f64.powi(31) - 1.0)
+            .map(|x| round(x, kind))
+            .collect()
+    };
+    Inputs {
+        q: draw(heads * n_q * problem.d, 1, kind),
+        k: draw(kv_heads * n_k * problem.d, 2, kind),
+        v: draw(kv_heads * n_k * problem.d_v, 3, kind),
+        dout: draw(heads * n_q * problem.d_v, 4, kind),
+        dlse: draw(heads * n_q, 5, FloatKind::F32),
+    }
+}
+
+fn round(x: f64, kind: FloatKind) -> f64 {
+    match kind {
+        FloatKind::F16 => f16::from_f64(x).to_f64(),
+        FloatKind::BF16 => bf16::from_f64(x).to_f64(),
+        _ => f64::from(x as f32),
+    }
+}
+
+fn encode(values: &[f64], kind: FloatKind) -> Vec<u8> {
+    match kind {
+        FloatKind::F16 => values
+            .iter()
+            .flat_map(|&x| f16::from_f64(x).to_ne_bytes())
+            .collect(),
+        FloatKind::BF16 => values
+            .iter()
+            .flat_map(|&x| bf16::from_f64(x).to_ne_bytes())
+            .collect(),
+        _ => values
+            .iter()
+            .flat_map(|&x| (x as f32).to_ne_bytes())
+            .collect(),
+    }
+}
+
+fn decode(bytes: &[u8], kind: FloatKind) -> Vec<f64> {
+    let half = |pair: &[u8]| u16::from_ne_bytes([pair[0], pair[1]]);
+    match kind {
+        FloatKind::F16 => bytes
+            .chunks_exact(2)
+            .map(|pair| f16::from_bits(half(pair)).to_f64())
+            .collect(),
+        FloatKind::BF16 => bytes
+            .chunks_exact(2)
+            .map(|pair| bf16::from_bits(half(pair)).to_f64())
+            .collect(),
+        _ => bytemuck::pod_collect_to_vec::<u8, f32>(bytes)
+            .into_iter()
+            .map(f64::from)
+            .collect(),
+    }
+}
+
+/// A tensor on the device: contiguous, or with room between rows that holds NaN.
+#[derive(Clone)]
+struct Tensor4 {
+    handle: Handle,
+    shape: Vec<usize>,
+    strides: Vec<usize>,
+    kind: FloatKind,
+}
+
+impl Tensor4 {
+    fn empty(client: &Client, shape: &[usize], kind: FloatKind) -> Self {
+        let size = match kind {
+            FloatKind::F32 => 4,
+            _ => 2,
+        };
+        let mut strides = vec![1; shape.len()];
+        for axis in (0..shape.len() - 1).rev() {
+            strides[axis] = strides[axis + 1] * shape[axis + 1];
+        }
+        Self {
+            // No tensor is without elements.
+            handle: client.empty(shape.iter().product::<usize>().max(1) * size),
+            shape: shape.to_vec(),
+            strides,
+            kind,
+        }
+    }
+
+    fn contiguous(client: &Client, values: &[f64], shape: &[usize], kind: FloatKind) -> Self {
+        Self {
+            handle: client.create_from_slice(&encode(values, kind)),
+            ..Self::empty(client, shape, kind)
+        }
+    }
+
+    /// A view of rows that are five elements further apart than they are long.
+    fn spaced(client: &Client, values: &[f64], shape: [usize; 4], kind: FloatKind) -> Self {
+        let [_, heads, n, width] = shape;
+        let pitch = width + 5;
+        let spaced: Vec<f64> = values
+            .chunks(width)
+            .flat_map(|row| row.iter().copied().chain([f64::NAN; 5]))
+            .collect();
+        Self {
+            handle: client.create_from_slice(&encode(&spaced, kind)),
+            shape: shape.to_vec(),
+            strides: vec![heads * n * pitch, n * pitch, pitch, 1],
+            kind,
+        }
+    }
+
+    fn binding(&self) -> TensorBinding {
+        // SAFETY: the handle was made for this shape and these strides.
+        unsafe {
+            TensorBinding::from_raw_parts(
+                self.handle.clone(),
+                self.strides.clone().into(),
+                self.shape.clone().into(),
+            )
+        }
+    }
+
+    fn read(&self, client: &Client) -> Result<Vec<f64>, String> {
+        let bytes = client
+            .read_one(self.handle.clone())
+            .map_err(|error| error.to_string())?;
+        Ok(decode(&bytes, self.kind))
+    }
+}
+
+/// Runs the op's two passes.
+fn run(
+    client: &Client,
+    problem: &Problem,
+    choice: Choice,
+    inputs: &Inputs,
+) -> Result<Results, String> {
+    let Problem {
+        batch,
+        kv_heads,
+        d,
+        d_v,
+        ..
+    } = *problem;
+    let heads = problem.schedule.heads();
+    let (n_q, n_k) = problem.rows();
+    let kind = choice.kind;
+    let call = launch::Problem {
+        schedule: &problem.schedule,
+        scale: problem.scale,
+        gradient: problem.mix,
+        dropout: problem.dropout,
+        labels: problem.labels.is_some(),
+        bias: false,
+        dtype: ElemType::Float(kind),
+        batch,
+        kv_heads,
+        d,
+        d_v,
+    };
+    let tiles = Tiles {
+        rows: choice.rows,
+        stage: choice.stage,
+        split: choice.split,
+    };
+    let plan = Plan::with_tiles(client, &call, tiles).map_err(|error| error.to_string())?;
+
+    let float = FloatKind::F32;
+    let spaced = |values: &[f64], shape| Tensor4::spaced(client, values, shape, kind);
+    let q = spaced(&inputs.q, [batch, heads, n_q, d]);
+    let k = spaced(&inputs.k, [batch, kv_heads, n_k, d]);
+    let v = spaced(&inputs.v, [batch, kv_heads, n_k, d_v]);
+    let dout = spaced(&inputs.dout, [batch, heads, n_q, d_v]);
+    let dlse = Tensor4::contiguous(client, &inputs.dlse, &[batch, heads, n_q], float);
+    let labels = problem.labels.as_ref().map(|[q, k]| {
+        let tensor = |labels: &[i32], n| {
+            let handle = client.create_from_slice(bytemuck::cast_slice(labels));
+            // SAFETY: the handle was made of as many elements.
+            unsafe { TensorBinding::from_raw_parts(handle, [n, 1].into(), [batch, n].into()) }
+        };
+        (tensor(q, n_q), tensor(k, n_k))
+    });
+    let empty = |shape: &[usize], kind| Tensor4::empty(client, shape, kind);
+    let out = empty(&[batch, heads, n_q, d_v], kind);
+    let lse = empty(&[batch, heads, n_q], float);
+    let dq = empty(&[batch, heads, n_q, d], kind);
+    let dk = empty(&[batch, kv_heads, n_k, d], kind);
+    let dv = empty(&[batch, kv_heads, n_k, d_v], kind);
+    let forward = Forward {
+        q: q.binding(),
+        k: k.binding(),
+        v: v.binding(),
+        labels: labels.clone(),
+        bias: None,
+        out: out.binding(),
+        lse: lse.binding(),
+    };
+    launch::forward(client, &plan, forward);
+    let backward = Backward {
+        q: q.binding(),
+        k: k.binding(),
+        v: v.binding(),
+        labels,
+        bias: None,
+        out: out.binding(),
+        lse: lse.binding(),
+        dout: dout.binding(),
+        dlse: dlse.binding(),
+        dq: dq.binding(),
+        dk: dk.binding(),
+        dv: dv.binding(),
+        dbias: None,
+    };
+    launch::backward(client, &plan, backward);
+    Ok(Results {
+        out: out.read(client)?,
+        lse: lse.read(client)?,
+        dq: dq.read(client)?,
+        dk: dk.read(client)?,
+        dv: dv.read(client)?,
+    })
+}
