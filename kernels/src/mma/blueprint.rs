@@ -23,6 +23,10 @@ pub struct MmaBlueprint {
     pub resident: bool,
     /// Asynchronous copies and PTX: what the CUDA C++ compiler of CubeCL has.
     pub copy_async: bool,
+    /// The schedule is a block mask, not residues of segments.
+    pub blocks: bool,
+    /// The blocks of the mask have a bias.
+    pub bias: bool,
     /// What becomes of the results.
     pub role: Role,
     /// Whether the final launch finds partial results.

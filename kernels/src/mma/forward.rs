@@ -1,12 +1,13 @@
 //! Forward: one softmax over everything that a row sees.
 
 use super::blueprint::MmaBlueprint;
+use super::cursor::seek;
 use super::fragment::*;
 use super::mask::*;
 use super::rows::*;
 use super::stage::*;
 use crate::rules::{Args, dropout_factor, dropout_key};
-use crate::walk::{Role, Rows, class_of, final_branch, slot_of, tile, zero_keys};
+use crate::walk::{Role, Rows, bias_index, final_branch, ranges, slot_of, tile, zero_keys};
 use cubecl::prelude::*;
 
 /// Out and lse of a tile of queries; as [`crate::unit::attention`], `out` and `partial_out` in pairs of
@@ -23,6 +24,7 @@ pub fn attention<E: Float, O: Float>(
     v: &Tensor<Eight<E>>,
     q_labels: &[i32],
     k_labels: &[i32],
+    bias: &Tensor<f32>,
     table: &[u32],
     partial_out: &Tensor<Pair<f32>>,
     partial_lse: &Tensor<f32>,
@@ -41,6 +43,7 @@ pub fn attention<E: Float, O: Float>(
         resident,
         role,
         causal,
+        blocks,
         copy_async: ptx,
         ..
     } = comptime!(blueprint);
@@ -63,6 +66,7 @@ pub fn attention<E: Float, O: Float>(
         rows as u32,
         Rows::Queries,
         role,
+        blocks,
     );
     if !tile.exists {
         terminate!();
@@ -79,31 +83,37 @@ pub fn attention<E: Float, O: Float>(
         Shared::<[Eight<E>]>::new_aligned_slice(comptime!(stages * columns * k_line), 16usize);
     let mut values =
         Shared::<[Eight<E>]>::new_aligned_slice(comptime!(stages * columns * v_line), 16usize);
-    let mut labels = Shared::<[i32]>::new_slice(comptime!(if blueprint.labels {
-        stages * columns
-    } else {
-        1
-    }));
+    let mut labels =
+        Shared::<[i32]>::new_slice(comptime!(if blueprint.labels { 2 * columns } else { 1 }));
 
     let kv_head = (head / group) as usize;
     let q_rows = rows_of::<E>(q, batch as usize, head as usize);
     let k_rows = rows_of::<E>(k, batch as usize, kv_head);
     let v_rows = rows_of::<E>(v, batch as usize, kv_head);
 
-    let mut end = tile.k_high;
+    let (q_before, k_before) = (batch * table[2], batch * table[3]);
+
+    let mut last = tile.k_high;
     if comptime!(causal) {
-        end = end.min((tile.first + rows as u32).min(tile.q_high));
+        last = last.min((tile.first + rows as u32).min(tile.q_high));
     }
-    if tile.class != class_of(table, tile.branch, head) {
-        end = 0u32;
-    }
+    let (from_range, to_range) = ranges(table, &tile, head, Rows::Queries, blocks);
+    let (number, begin, end) = seek(
+        table,
+        &tile,
+        from_range,
+        to_range,
+        0u32,
+        last,
+        Rows::Queries,
+        blocks,
+    );
+    let (mut number, mut begin, mut end) = (number, begin, end);
 
     clear_tail::<E>(&mut queries, rows, d, blueprint);
     clear_tail::<E>(&mut keys, comptime!(stages * columns), d, blueprint);
     clear_tail::<E>(&mut values, comptime!(stages * columns), d_v, blueprint);
-    let mut begin = tile.k_low;
-    let any = begin < end;
-    if any {
+    if begin < end {
         stage::<E>(
             q,
             &q_rows,
@@ -112,10 +122,13 @@ pub fn attention<E: Float, O: Float>(
             tile.first,
             tile.q_low,
             tile.q_high,
+            q_labels,
+            0u32,
             &mut queries,
             0usize,
             rows,
             d,
+            false,
             blueprint,
         );
         if comptime!(stages == 2) {
@@ -128,18 +141,25 @@ pub fn attention<E: Float, O: Float>(
                 tile.k_start,
                 begin,
                 end,
+                k_labels,
+                k_before,
                 &mut keys,
                 &mut values,
                 0usize,
+                blueprint.labels,
                 blueprint,
             );
-            if comptime!(blueprint.labels) {
-                if UNIT_POS < columns as u32 && begin + UNIT_POS < end {
-                    labels[UNIT_POS as usize] =
-                        k_labels[(batch * table[3] + tile.k_row(begin + UNIT_POS)) as usize];
-                }
-            }
         }
+        let label = staged_label(
+            k_labels,
+            &tile,
+            begin,
+            end,
+            tile.k_start,
+            k_before,
+            blueprint,
+        );
+        leave_label(label, 0usize, &mut labels, blueprint);
     }
     commit(blueprint);
     arrive(blueprint);
@@ -162,16 +182,41 @@ pub fn attention<E: Float, O: Float>(
         tile.q_low,
         tile.q_high,
         tile.q_start,
-        batch * table[2],
+        q_before,
         blueprint,
     );
     let mut acc = zeros(comptime!(tiles * v_depth * 2));
     let scale = args.scale * f32::new(LOG2_E);
+    // What is left to multiply scores with when their maximum is known.
+    let mut late = scale;
+    if comptime!(blueprint.bias) {
+        late = 1.0f32;
+    }
     let drop_key = dropout_key(&args, CUBE_POS_Y);
 
     let mut at = 0usize;
+    let mut labels_at = 0usize;
     while begin < end {
-        let next = begin + columns as u32;
+        let mut next_number = number;
+        let mut next = begin + columns as u32;
+        let mut next_end = end;
+        if comptime!(blocks) {
+            if next >= end {
+                let (a, b, c) = seek(
+                    table,
+                    &tile,
+                    number + 1,
+                    to_range,
+                    0u32,
+                    last,
+                    Rows::Queries,
+                    blocks,
+                );
+                next_number = a;
+                next = b;
+                next_end = c;
+            }
+        }
         if comptime!(stages == 1) {
             sync_cube();
             stage_two::<E>(
@@ -183,25 +228,20 @@ pub fn attention<E: Float, O: Float>(
                 tile.k_start,
                 begin,
                 end,
+                k_labels,
+                k_before,
                 &mut keys,
                 &mut values,
                 0usize,
+                blueprint.labels,
                 blueprint,
             );
-            if comptime!(blueprint.labels) {
-                if UNIT_POS < columns as u32 && begin + UNIT_POS < end {
-                    labels[UNIT_POS as usize] =
-                        k_labels[(batch * table[3] + tile.k_row(begin + UNIT_POS)) as usize];
-                }
-            }
             commit(blueprint);
         }
         arrive(blueprint);
         sync_cube();
-        let mut next_label = 0i32;
         if comptime!(stages == 2) {
-            if next < end {
-                let free = columns - at;
+            if next < next_end {
                 stage_two::<E>(
                     k,
                     v,
@@ -210,21 +250,27 @@ pub fn attention<E: Float, O: Float>(
                     &tile,
                     tile.k_start,
                     next,
-                    end,
+                    next_end,
+                    k_labels,
+                    k_before,
                     &mut keys,
                     &mut values,
-                    free,
+                    columns - at,
+                    blueprint.labels,
                     blueprint,
                 );
-                if comptime!(blueprint.labels) {
-                    if UNIT_POS < columns as u32 && next + UNIT_POS < end {
-                        next_label =
-                            k_labels[(batch * table[3] + tile.k_row(next + UNIT_POS)) as usize];
-                    }
-                }
             }
             commit(blueprint);
         }
+        let next_label = staged_label(
+            k_labels,
+            &tile,
+            next,
+            next_end,
+            tile.k_start,
+            k_before,
+            blueprint,
+        );
 
         // Causal: a plane has nothing to do past its last row.
         let mut busy = true;
@@ -235,9 +281,14 @@ pub fn attention<E: Float, O: Float>(
             let mut scores = products::<E>(
                 &own, &queries, own_row, &keys, at, tiles, columns, depth, k_line, resident,
             );
-            let mut partial = next > end;
+            if comptime!(blueprint.bias) {
+                let place = bias_index(table, head, number, Rows::Queries) as usize;
+                let of_range = bias[batch as usize * bias.stride(0) + place] * f32::new(LOG2_E);
+                add_bias(&mut scores, scale, of_range, blueprint);
+            }
+            let mut partial = begin + columns as u32 > end;
             if comptime!(causal) {
-                partial = partial || next > plane_t + 1;
+                partial = partial || begin + columns as u32 > plane_t + 1;
             }
             if comptime!(blueprint.labels) {
                 partial = true;
@@ -247,7 +298,7 @@ pub fn attention<E: Float, O: Float>(
                     &mut scores,
                     &own_labels,
                     &labels,
-                    at,
+                    labels_at,
                     begin,
                     end,
                     lane_t,
@@ -265,8 +316,8 @@ pub fn attention<E: Float, O: Float>(
                 }
                 highest = row_max(highest);
                 // Of a row that has seen nothing yet, any number does: its weights are 0.
-                let from = select(highest == args.empty, 0.0f32, highest * scale);
-                let shrink = exp2(fma(max[x], scale, -from), ptx);
+                let from = select(highest == args.empty, 0.0f32, highest * late);
+                let shrink = exp2(fma(max[x], late, -from), ptx);
                 max[x] = highest;
                 let mut total = sum[x] * shrink;
                 #[unroll]
@@ -275,7 +326,7 @@ pub fn attention<E: Float, O: Float>(
                     let mut pair = score[comptime!(x % 2)];
                     #[unroll]
                     for c in 0..2usize {
-                        let mut weight = exp2(fma(pair.extract(c), scale, -from), ptx);
+                        let mut weight = exp2(fma(pair.extract(c), late, -from), ptx);
                         total += weight;
                         if comptime!(blueprint.dropout) {
                             let column = begin + lane % 4 * 2 + (n * 8 + c) as u32;
@@ -301,13 +352,12 @@ pub fn attention<E: Float, O: Float>(
         }
         if comptime!(stages == 2) {
             at = columns - at;
-            if comptime!(blueprint.labels) {
-                if UNIT_POS < columns as u32 {
-                    labels[at + UNIT_POS as usize] = next_label;
-                }
-            }
         }
+        labels_at = columns - labels_at;
+        leave_label(next_label, labels_at, &mut labels, blueprint);
+        number = next_number;
         begin = next;
+        end = next_end;
     }
 
     let partial_rows = partial_lse.shape(2);
@@ -322,7 +372,7 @@ pub fn attention<E: Float, O: Float>(
         }
         let mut total = row_sum(sum[x]);
         // From here on the maximum is one of exponents of 2.
-        let mut high = select(max[x] == args.empty, args.empty, max[x] * scale);
+        let mut high = select(max[x] == args.empty, args.empty, max[x] * late);
         let mut factor = 1.0f32;
         if comptime!(blueprint.zero_keys) {
             let zeros = zero_keys(table, &tile, head, t);

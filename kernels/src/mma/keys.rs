@@ -1,12 +1,13 @@
 //! Backward, a pass over keys on the transposed schedule: dk and dv.
 
 use super::blueprint::MmaBlueprint;
+use super::cursor::seek;
 use super::fragment::*;
 use super::mask::*;
 use super::rows::*;
 use super::stage::*;
 use crate::rules::{Args, dropout_factor, dropout_key};
-use crate::walk::{Role, Rows, Tile, class_of, final_branch, slot_of, tile};
+use crate::walk::{Role, Rows, Tile, bias_index, final_branch, ranges, slot_of, tile};
 use cubecl::prelude::*;
 
 /// What two neighbouring queries bring beside their rows.
@@ -108,6 +109,7 @@ pub fn key_gradients<E: Float, O: Float>(
     delta: &Tensor<f32>,
     q_labels: &[i32],
     k_labels: &[i32],
+    bias: &Tensor<f32>,
     table: &[u32],
     partial_dk: &Tensor<Pair<f32>>,
     partial_dv: &Tensor<Pair<f32>>,
@@ -127,6 +129,7 @@ pub fn key_gradients<E: Float, O: Float>(
         resident,
         role,
         causal,
+        blocks,
         copy_async: ptx,
         ..
     } = comptime!(blueprint);
@@ -148,7 +151,15 @@ pub fn key_gradients<E: Float, O: Float>(
     }
     let per_batch = all_heads / heads;
     let (batch, first_head) = (CUBE_POS_Y / per_batch, CUBE_POS_Y % per_batch * heads);
-    let tile = tile(table, number, first_head, rows as u32, Rows::Keys, role);
+    let tile = tile(
+        table,
+        number,
+        first_head,
+        rows as u32,
+        Rows::Keys,
+        role,
+        blocks,
+    );
     if !tile.exists {
         terminate!();
     }
@@ -177,6 +188,7 @@ pub fn key_gradients<E: Float, O: Float>(
     let kv_head = (first_head / group) as usize;
     let k_rows = rows_of::<E>(k, batch as usize, kv_head);
     let v_rows = rows_of::<E>(v, batch as usize, kv_head);
+    let k_before = batch * table[3];
     clear_tail::<E>(&mut keys, rows, d, blueprint);
     clear_tail::<E>(&mut values, rows, d_v, blueprint);
     clear_tail::<E>(&mut queries, comptime!(stages * columns), d, blueprint);
@@ -189,10 +201,13 @@ pub fn key_gradients<E: Float, O: Float>(
         tile.first,
         tile.k_low,
         tile.k_high,
+        k_labels,
+        k_before,
         &mut keys,
         0usize,
         rows,
         d,
+        blueprint.labels,
         blueprint,
     );
     stage::<E>(
@@ -203,10 +218,13 @@ pub fn key_gradients<E: Float, O: Float>(
         tile.first,
         tile.k_low,
         tile.k_high,
+        k_labels,
+        k_before,
         &mut values,
         0usize,
         rows,
         d_v,
+        blueprint.labels,
         blueprint,
     );
     commit(blueprint);
@@ -221,26 +239,40 @@ pub fn key_gradients<E: Float, O: Float>(
         tile.k_low,
         tile.k_high,
         tile.k_start,
-        batch * table[3],
+        k_before,
         blueprint,
     );
     let mut acc = zeros(comptime!(tiles * part * 2));
     let mut v_acc = zeros(comptime!(tiles * v_part * 2));
     let scale = args.scale * f32::new(LOG2_E);
+    // What is left to multiply scores with when their bias has been added.
+    let mut late = scale;
+    if comptime!(blueprint.bias) {
+        late = 1.0f32;
+    }
+    // Causal: queries before the first key see none of them.
+    let mut low = 0u32;
+    if comptime!(causal) {
+        low = tile.first.max(tile.k_low);
+    }
 
     for of_group in 0..heads {
         let head = first_head + of_group;
         let q_rows = rows_of::<E>(q, batch as usize, head as usize);
         let dout_rows = rows_of::<E>(dout, batch as usize, head as usize);
         let drop_key = dropout_key(&args, batch * all_heads + head);
-        let mut begin = tile.q_low;
-        if comptime!(causal) {
-            begin = begin.max(tile.first.max(tile.k_low));
-        }
-        let mut end = tile.q_high;
-        if tile.class != class_of(table, tile.branch, head) {
-            end = 0u32;
-        }
+        let (from_range, to_range) = ranges(table, &tile, head, Rows::Keys, blocks);
+        let (number, begin, end) = seek(
+            table,
+            &tile,
+            from_range,
+            to_range,
+            low,
+            tile.q_high,
+            Rows::Keys,
+            blocks,
+        );
+        let (mut number, mut begin, mut end) = (number, begin, end);
         let mut at = 0usize;
         let mut aside_at = 0usize;
         // The last queries of the head before are still in use.
@@ -256,9 +288,12 @@ pub fn key_gradients<E: Float, O: Float>(
                     tile.q_start,
                     begin,
                     end,
+                    q_labels,
+                    0u32,
                     &mut queries,
                     &mut douts,
                     0usize,
+                    false,
                     blueprint,
                 );
             }
@@ -276,7 +311,26 @@ pub fn key_gradients<E: Float, O: Float>(
         }
         commit(blueprint);
         while begin < end {
-            let next = begin + columns as u32;
+            let mut next_number = number;
+            let mut next = begin + columns as u32;
+            let mut next_end = end;
+            if comptime!(blocks) {
+                if next >= end {
+                    let (a, b, c) = seek(
+                        table,
+                        &tile,
+                        number + 1,
+                        to_range,
+                        low,
+                        tile.q_high,
+                        Rows::Keys,
+                        blocks,
+                    );
+                    next_number = a;
+                    next = b;
+                    next_end = c;
+                }
+            }
             if comptime!(stages == 1) {
                 sync_cube();
                 stage_two::<E>(
@@ -288,9 +342,12 @@ pub fn key_gradients<E: Float, O: Float>(
                     tile.q_start,
                     begin,
                     end,
+                    q_labels,
+                    0u32,
                     &mut queries,
                     &mut douts,
                     0usize,
+                    false,
                     blueprint,
                 );
                 commit(blueprint);
@@ -298,7 +355,7 @@ pub fn key_gradients<E: Float, O: Float>(
             arrive(blueprint);
             sync_cube();
             if comptime!(stages == 2) {
-                if next < end {
+                if next < next_end {
                     stage_two::<E>(
                         q,
                         dout,
@@ -307,10 +364,13 @@ pub fn key_gradients<E: Float, O: Float>(
                         &tile,
                         tile.q_start,
                         next,
-                        end,
+                        next_end,
+                        q_labels,
+                        0u32,
                         &mut queries,
                         &mut douts,
                         columns - at,
+                        false,
                         blueprint,
                     );
                 }
@@ -318,18 +378,24 @@ pub fn key_gradients<E: Float, O: Float>(
             }
             // Loaded now, left to the cube when the present ones are done with.
             let to_come = aside(
-                lse, delta, q_labels, table, &tile, batch, head, next, end, args.empty, blueprint,
+                lse, delta, q_labels, table, &tile, batch, head, next, next_end, args.empty,
+                blueprint,
             );
 
             // Causal: a plane has nothing to do before its first key.
             let mut busy = true;
             if comptime!(causal) {
-                busy = next > plane_t;
+                busy = begin + columns as u32 > plane_t;
             }
             if busy {
                 let mut scores = products::<E>(
                     &own, &keys, own_row, &queries, at, tiles, columns, depth, k_line, resident,
                 );
+                if comptime!(blueprint.bias) {
+                    let place = bias_index(table, head, number, Rows::Keys) as usize;
+                    let of_range = bias[batch as usize * bias.stride(0) + place];
+                    add_bias(&mut scores, scale, of_range * f32::new(LOG2_E), blueprint);
+                }
                 let mut partial = false;
                 if comptime!(causal) {
                     partial = begin + 1 < plane_t + own_rows as u32;
@@ -365,7 +431,7 @@ pub fn key_gradients<E: Float, O: Float>(
                         let mut pair = score[comptime!(x % 2)];
                         #[unroll]
                         for c in 0..2usize {
-                            let exponent = fma(pair.extract(c), scale, minus.extract(c));
+                            let exponent = fma(pair.extract(c), late, minus.extract(c));
                             pair.insert(c, exp2(exponent, ptx));
                         }
                         score[comptime!(x % 2)] = pair;
@@ -447,7 +513,9 @@ pub fn key_gradients<E: Float, O: Float>(
                 &mut labels,
                 blueprint,
             );
+            number = next_number;
             begin = next;
+            end = next_end;
         }
     }
 

@@ -1,7 +1,7 @@
 //! Which scores of a tile count.
 
 use super::blueprint::MmaBlueprint;
-use super::fragment::Fragment;
+use super::fragment::{Fragment, Pair};
 use crate::rules::labels_match;
 use crate::walk::Tile;
 use cubecl::prelude::*;
@@ -107,6 +107,63 @@ pub(crate) fn hide_transposed(
                 pair.insert(c, select(seen, pair.extract(c), empty));
             }
             score[comptime!(x % 2)] = pair;
+        }
+    }
+}
+
+/// Makes scores exponents of 2 with the bias of their range added; without a bias this waits until the
+/// maximum is known.
+#[cube]
+pub(crate) fn add_bias(
+    scores: &mut Sequence<Fragment<f32>>,
+    scale: f32,
+    of_range: f32,
+    #[comptime] blueprint: MmaBlueprint,
+) {
+    if comptime!(blueprint.bias) {
+        #[unroll]
+        for n in 0..comptime!(blueprint.tiles * blueprint.stage / 8) {
+            let score = scores.index_mut(n);
+            #[unroll]
+            for i in 0..2usize {
+                score[i] = fma(score[i], Pair::new(scale), Pair::new(of_range));
+            }
+        }
+    }
+}
+
+/// The label of row `begin + UNIT_POS` of those that are staged together, of `labels` from `before` on.
+#[cube]
+pub(crate) fn staged_label(
+    labels: &[i32],
+    tile: &Tile,
+    begin: u32,
+    end: u32,
+    start: u32,
+    before: u32,
+    #[comptime] blueprint: MmaBlueprint,
+) -> i32 {
+    let mut label = 0i32;
+    if comptime!(blueprint.labels) {
+        let t = begin + UNIT_POS;
+        if UNIT_POS < comptime!(blueprint.stage as u32) && t < end {
+            label = labels[(before + tile.base + t * tile.step - start) as usize];
+        }
+    }
+    label
+}
+
+/// Leaves it to the cube, for staged row `at` and on.
+#[cube]
+pub(crate) fn leave_label(
+    label: i32,
+    at: usize,
+    labels: &mut Shared<[i32]>,
+    #[comptime] blueprint: MmaBlueprint,
+) {
+    if comptime!(blueprint.labels) {
+        if UNIT_POS < comptime!(blueprint.stage as u32) {
+            labels[at + UNIT_POS as usize] = label;
         }
     }
 }

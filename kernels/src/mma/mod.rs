@@ -6,6 +6,7 @@
 
 #[allow(missing_docs, reason = "the macros of CubeCL write items without")]
 pub mod blueprint;
+mod cursor;
 mod forward;
 mod fragment;
 mod keys;

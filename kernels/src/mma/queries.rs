@@ -1,12 +1,15 @@
 //! Backward, a pass over queries: dq.
 
 use super::blueprint::MmaBlueprint;
+use super::cursor::seek;
 use super::fragment::*;
 use super::mask::*;
 use super::rows::*;
 use super::stage::*;
 use crate::rules::{Args, dropout_factor, dropout_key};
-use crate::walk::{Role, Rows, class_of, final_branch, slot_of, tile, zero_keys};
+use crate::walk::{
+    Role, Rows, bias_index, class_of, final_branch, ranges, slot_of, tile, zero_keys,
+};
 use cubecl::prelude::*;
 
 /// dq of a tile of queries; as [`crate::unit::query_gradients`], `dq` and `partial` in pairs of channels.
@@ -25,10 +28,12 @@ pub fn query_gradients<E: Float, O: Float>(
     dlse: &Tensor<f32>,
     q_labels: &[i32],
     k_labels: &[i32],
+    bias: &Tensor<f32>,
     table: &[u32],
     partial: &Tensor<Pair<f32>>,
     delta: &mut Tensor<f32>,
     dq: &mut Tensor<Pair<O>>,
+    dbias: &mut Tensor<f32>,
     args: Args,
     #[comptime] blueprint: MmaBlueprint,
     #[define(E, O)] _types: [ElemType; 2],
@@ -43,6 +48,7 @@ pub fn query_gradients<E: Float, O: Float>(
         role,
         causal,
         detached,
+        blocks,
         copy_async: ptx,
         ..
     } = comptime!(blueprint);
@@ -65,6 +71,7 @@ pub fn query_gradients<E: Float, O: Float>(
         rows as u32,
         Rows::Queries,
         role,
+        blocks,
     );
     if !tile.exists {
         terminate!();
@@ -82,11 +89,9 @@ pub fn query_gradients<E: Float, O: Float>(
         Shared::<[Eight<E>]>::new_aligned_slice(comptime!(stages * columns * k_line), 16usize);
     let mut values =
         Shared::<[Eight<E>]>::new_aligned_slice(comptime!(stages * columns * v_line), 16usize);
-    let mut labels = Shared::<[i32]>::new_slice(comptime!(if blueprint.labels {
-        stages * columns
-    } else {
-        1
-    }));
+    let mut labels =
+        Shared::<[i32]>::new_slice(comptime!(if blueprint.labels { 2 * columns } else { 1 }));
+    let mut of_planes = Shared::<[f32]>::new_slice(comptime!(blueprint.planes));
 
     let kv_head = (head / group) as usize;
     let q_rows = rows_of::<E>(q, batch as usize, head as usize);
@@ -95,19 +100,29 @@ pub fn query_gradients<E: Float, O: Float>(
     let v_rows = rows_of::<E>(v, batch as usize, kv_head);
 
     let on_class = tile.class == class_of(table, tile.branch, head);
-    let mut end = tile.k_high;
+    let (q_before, k_before) = (batch * table[2], batch * table[3]);
+
+    let mut last = tile.k_high;
     if comptime!(causal) {
-        end = end.min((tile.first + rows as u32).min(tile.q_high));
+        last = last.min((tile.first + rows as u32).min(tile.q_high));
     }
-    if !on_class {
-        end = 0u32;
-    }
+    let (from_range, to_range) = ranges(table, &tile, head, Rows::Queries, blocks);
+    let (first_number, first_begin, first_end) = seek(
+        table,
+        &tile,
+        from_range,
+        to_range,
+        0u32,
+        last,
+        Rows::Queries,
+        blocks,
+    );
 
     clear_tail::<E>(&mut queries, rows, d, blueprint);
     clear_tail::<E>(&mut douts, rows, d_v, blueprint);
     clear_tail::<E>(&mut keys, comptime!(stages * columns), d, blueprint);
     clear_tail::<E>(&mut values, comptime!(stages * columns), d_v, blueprint);
-    if tile.k_low < end {
+    if first_begin < first_end {
         stage::<E>(
             q,
             &q_rows,
@@ -116,10 +131,13 @@ pub fn query_gradients<E: Float, O: Float>(
             tile.first,
             tile.q_low,
             tile.q_high,
+            q_labels,
+            0u32,
             &mut queries,
             0usize,
             rows,
             d,
+            false,
             blueprint,
         );
         stage::<E>(
@@ -130,10 +148,13 @@ pub fn query_gradients<E: Float, O: Float>(
             tile.first,
             tile.q_low,
             tile.q_high,
+            q_labels,
+            0u32,
             &mut douts,
             0usize,
             rows,
             d_v,
+            false,
             blueprint,
         );
     }
@@ -173,11 +194,16 @@ pub fn query_gradients<E: Float, O: Float>(
         tile.q_low,
         tile.q_high,
         tile.q_start,
-        batch * table[2],
+        q_before,
         blueprint,
     );
     let mut acc = zeros(comptime!(tiles * depth * 2));
     let scale = args.scale * f32::new(LOG2_E);
+    // What is left to multiply scores with when their bias has been added.
+    let mut late = scale;
+    if comptime!(blueprint.bias) {
+        late = 1.0f32;
+    }
     let drop_key = dropout_key(&args, CUBE_POS_Y);
 
     // Detached needs delta first: sum_j P_ij c_ij <dout_i, v_j> over sum_j P_ij, of this branch.
@@ -191,13 +217,17 @@ pub fn query_gradients<E: Float, O: Float>(
             sums[x] = 0.0f32;
             weighted[x] = 0.0f32;
         }
-        let mut begin = tile.k_low;
+        let (mut number, mut begin, mut end) = (first_number, first_begin, first_end);
         let mut at = 0usize;
-        if comptime!(stages == 2) {
-            if comptime!(detached) {
-                sync_cube();
-            }
-            if begin < end {
+        let mut labels_at = 0usize;
+        // Of the present range, the lane's part of its bias's gradient.
+        let mut dof_range = 0.0f32;
+        if comptime!(detached) {
+            // What the first sweep staged last is still in use.
+            sync_cube();
+        }
+        if begin < end {
+            if comptime!(stages == 2) {
                 stage_two::<E>(
                     k,
                     v,
@@ -207,22 +237,48 @@ pub fn query_gradients<E: Float, O: Float>(
                     tile.k_start,
                     begin,
                     end,
+                    k_labels,
+                    k_before,
                     &mut keys,
                     &mut values,
                     0usize,
+                    blueprint.labels,
                     blueprint,
                 );
-                if comptime!(blueprint.labels) {
-                    if UNIT_POS < columns as u32 && begin + UNIT_POS < end {
-                        labels[UNIT_POS as usize] =
-                            k_labels[(batch * table[3] + tile.k_row(begin + UNIT_POS)) as usize];
-                    }
+            }
+            let label = staged_label(
+                k_labels,
+                &tile,
+                begin,
+                end,
+                tile.k_start,
+                k_before,
+                blueprint,
+            );
+            leave_label(label, 0usize, &mut labels, blueprint);
+        }
+        commit(blueprint);
+        while begin < end {
+            let mut next_number = number;
+            let mut next = begin + columns as u32;
+            let mut next_end = end;
+            if comptime!(blocks) {
+                if next >= end {
+                    let (a, b, c) = seek(
+                        table,
+                        &tile,
+                        number + 1,
+                        to_range,
+                        0u32,
+                        last,
+                        Rows::Queries,
+                        blocks,
+                    );
+                    next_number = a;
+                    next = b;
+                    next_end = c;
                 }
             }
-            commit(blueprint);
-        }
-        while begin < end {
-            let next = begin + columns as u32;
             if comptime!(stages == 1) {
                 sync_cube();
                 stage_two::<E>(
@@ -234,24 +290,20 @@ pub fn query_gradients<E: Float, O: Float>(
                     tile.k_start,
                     begin,
                     end,
+                    k_labels,
+                    k_before,
                     &mut keys,
                     &mut values,
                     0usize,
+                    blueprint.labels,
                     blueprint,
                 );
-                if comptime!(blueprint.labels) {
-                    if UNIT_POS < columns as u32 && begin + UNIT_POS < end {
-                        labels[UNIT_POS as usize] =
-                            k_labels[(batch * table[3] + tile.k_row(begin + UNIT_POS)) as usize];
-                    }
-                }
                 commit(blueprint);
             }
             arrive(blueprint);
             sync_cube();
-            let mut next_label = 0i32;
             if comptime!(stages == 2) {
-                if next < end {
+                if next < next_end {
                     stage_two::<E>(
                         k,
                         v,
@@ -260,21 +312,27 @@ pub fn query_gradients<E: Float, O: Float>(
                         &tile,
                         tile.k_start,
                         next,
-                        end,
+                        next_end,
+                        k_labels,
+                        k_before,
                         &mut keys,
                         &mut values,
                         columns - at,
+                        blueprint.labels,
                         blueprint,
                     );
-                    if comptime!(blueprint.labels) {
-                        if UNIT_POS < columns as u32 && next + UNIT_POS < end {
-                            next_label =
-                                k_labels[(batch * table[3] + tile.k_row(next + UNIT_POS)) as usize];
-                        }
-                    }
                 }
                 commit(blueprint);
             }
+            let next_label = staged_label(
+                k_labels,
+                &tile,
+                next,
+                next_end,
+                tile.k_start,
+                k_before,
+                blueprint,
+            );
 
             // Causal: a plane has nothing to do past its last row.
             let mut busy = true;
@@ -285,9 +343,14 @@ pub fn query_gradients<E: Float, O: Float>(
                 let mut scores = products::<E>(
                     &own, &queries, own_row, &keys, at, tiles, columns, depth, k_line, resident,
                 );
-                let mut partial = next > end;
+                if comptime!(blueprint.bias) {
+                    let place = bias_index(table, head, number, Rows::Queries) as usize;
+                    let of_range = bias[batch as usize * bias.stride(0) + place];
+                    add_bias(&mut scores, scale, of_range * f32::new(LOG2_E), blueprint);
+                }
+                let mut partial = begin + columns as u32 > end;
                 if comptime!(causal) {
-                    partial = partial || next > plane_t + 1;
+                    partial = partial || begin + columns as u32 > plane_t + 1;
                 }
                 if comptime!(blueprint.labels) {
                     partial = true;
@@ -297,7 +360,7 @@ pub fn query_gradients<E: Float, O: Float>(
                         &mut scores,
                         &own_labels,
                         &labels,
-                        at,
+                        labels_at,
                         begin,
                         end,
                         lane_t,
@@ -319,7 +382,7 @@ pub fn query_gradients<E: Float, O: Float>(
                         let mut pair = score[comptime!(x % 2)];
                         #[unroll]
                         for c in 0..2usize {
-                            let weight = exp2(fma(pair.extract(c), scale, exponents[x]), ptx);
+                            let weight = exp2(fma(pair.extract(c), late, exponents[x]), ptx);
                             let mut dweight = dweight.extract(c);
                             if comptime!(blueprint.dropout) {
                                 let column = begin + lane % 4 * 2 + (n * 8 + c) as u32;
@@ -331,7 +394,11 @@ pub fn query_gradients<E: Float, O: Float>(
                                 sums[x] += weight;
                                 weighted[x] += weight * dweight;
                             } else {
-                                pair.insert(c, weight * (dweight - deltas[x]));
+                                let dscore = weight * (dweight - deltas[x]);
+                                if comptime!(blueprint.bias) {
+                                    dof_range += dscore;
+                                }
+                                pair.insert(c, dscore);
                             }
                         }
                         score[comptime!(x % 2)] = pair;
@@ -344,15 +411,35 @@ pub fn query_gradients<E: Float, O: Float>(
                     );
                 }
             }
-            if comptime!(stages == 2) {
-                at = columns - at;
-                if comptime!(blueprint.labels) {
-                    if UNIT_POS < columns as u32 {
-                        labels[at + UNIT_POS as usize] = next_label;
+            if comptime!(blueprint.bias && !measures) {
+                if next_number != number || next >= next_end {
+                    let sum = plane_sum(dof_range);
+                    dof_range = 0.0f32;
+                    if lane == 0 {
+                        of_planes[plane as usize] = sum;
+                    }
+                    sync_cube();
+                    if UNIT_POS == 0 {
+                        let mut sum = 0.0f32;
+                        #[unroll]
+                        for other in 0..comptime!(blueprint.planes) {
+                            sum += of_planes[other];
+                        }
+                        let place = bias_index(table, head, number, Rows::Queries) as usize;
+                        let (places, values) = (dbias.shape(2), dbias.shape(1));
+                        dbias[(batch as usize * values + place) * places + tile.within as usize] =
+                            sum;
                     }
                 }
             }
+            if comptime!(stages == 2) {
+                at = columns - at;
+            }
+            labels_at = columns - labels_at;
+            leave_label(next_label, labels_at, &mut labels, blueprint);
+            number = next_number;
             begin = next;
+            end = next_end;
         }
         if measures {
             #[unroll]

@@ -2,6 +2,7 @@
 
 use super::blueprint::MmaBlueprint;
 use super::fragment::Eight;
+use crate::rules::HIDDEN;
 use crate::walk::Tile;
 use cubecl::frontend::barrier::copy_async_checked;
 use cubecl::prelude::*;
@@ -23,7 +24,8 @@ pub(crate) fn rows_of<E: Float>(x: &Tensor<Eight<E>>, batch: usize, head: usize)
 }
 
 /// Copies the rows at the tile's indices `from..from + rows` to staged rows `into_row..`; zeros where the
-/// index is not in `low..high`. `first` is the position of the tensor's first row.
+/// index is not in `low..high`, and with `hides` where `labels`, from `labels_at` on those of the tensor's rows,
+/// hide the row, whatever it holds. `first` is the position of the tensor's first row.
 ///
 /// Copies may still be on their way afterwards: [`commit`], [`arrive`], then `sync_cube`.
 #[cube]
@@ -35,10 +37,13 @@ pub(crate) fn stage<E: Float>(
     from: u32,
     low: u32,
     high: u32,
+    labels: &[i32],
+    labels_at: u32,
     into: &mut Shared<[Eight<E>]>,
     into_row: usize,
     #[comptime] rows: usize,
     #[comptime] width: usize,
+    #[comptime] hides: bool,
     #[comptime] blueprint: MmaBlueprint,
 ) {
     let units = comptime!(blueprint.units());
@@ -57,7 +62,13 @@ pub(crate) fn stage<E: Float>(
         #[unroll]
         for turn in 0..comptime!(total / units) {
             let t = t + (turn * apart) as u32;
-            let inside = t >= low && t < high;
+            let mut inside = t >= low && t < high;
+            if comptime!(hides) {
+                if inside {
+                    let row = labels_at + tile.base + t * tile.step - first;
+                    inside = labels[row as usize] != HIDDEN;
+                }
+            }
             // Nothing is read of the row that stands in.
             let source = select(inside, source + turn * far, any);
             copy::<E>(
@@ -76,7 +87,13 @@ pub(crate) fn stage<E: Float>(
             if at < total {
                 let (row, group) = (at / groups, at % groups);
                 let t = from + row as u32;
-                let inside = t >= low && t < high;
+                let mut inside = t >= low && t < high;
+                if comptime!(hides) {
+                    if inside {
+                        let row = labels_at + tile.base + t * tile.step - first;
+                        inside = labels[row as usize] != HIDDEN;
+                    }
+                }
                 let source = select(inside, tile.base + t * tile.step - first, 0u32);
                 copy::<E>(
                     x,
@@ -102,9 +119,12 @@ pub(crate) fn stage_two<E: Float>(
     first: u32,
     from: u32,
     end: u32,
+    labels: &[i32],
+    labels_at: u32,
     x_into: &mut Shared<[Eight<E>]>,
     y_into: &mut Shared<[Eight<E>]>,
     into_row: usize,
+    #[comptime] hides: bool,
     #[comptime] blueprint: MmaBlueprint,
 ) {
     let MmaBlueprint {
@@ -114,10 +134,12 @@ pub(crate) fn stage_two<E: Float>(
         ..
     } = comptime!(blueprint);
     stage::<E>(
-        x, x_plane, tile, first, from, from, end, x_into, into_row, rows, d, blueprint,
+        x, x_plane, tile, first, from, from, end, labels, labels_at, x_into, into_row, rows, d,
+        hides, blueprint,
     );
     stage::<E>(
-        y, y_plane, tile, first, from, from, end, y_into, into_row, rows, d_v, blueprint,
+        y, y_plane, tile, first, from, from, end, labels, labels_at, y_into, into_row, rows, d_v,
+        hides, blueprint,
     );
 }
 
