@@ -15,7 +15,7 @@ mod queries;
 mod rows;
 mod stage;
 
-pub use blueprint::MmaBlueprint;
+pub use blueprint::{Kernel, MmaBlueprint, aligned};
 pub use forward::attention;
 pub use keys::key_gradients;
 pub use queries::query_gradients;

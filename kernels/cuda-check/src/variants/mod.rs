@@ -1,5 +1,6 @@
 //! The project's kernels, each with a problem that it is compiled for and emulated on.
 
+mod mma;
 mod reference;
 mod unit;
 
@@ -17,5 +18,7 @@ pub struct Variant {
 
 /// All of them.
 pub fn all() -> Vec<Variant> {
-    unit::variants()
+    let mut all = unit::variants();
+    all.extend(mma::variants());
+    all
 }

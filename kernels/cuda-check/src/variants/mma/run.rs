@@ -1,7 +1,8 @@
-//! A problem on the emulator's device, by the kernels on tensor cores.
+//! A problem by the kernels on tensor cores, launch by launch.
 
-use crate::reference::{Expected, Problem};
-use burn_longnet_kernels::mma::{self, MmaBlueprint};
+use super::reference::{Expected, Problem};
+use burn_longnet_kernels::launch;
+use burn_longnet_kernels::mma::{self, Kernel, MmaBlueprint};
 use burn_longnet_kernels::rules::ArgsLaunch;
 use burn_longnet_kernels::table::{Side, Table};
 use burn_longnet_kernels::walk::Role;
@@ -68,8 +69,8 @@ pub enum Layout {
 pub struct Way {
     pub half: Half,
     pub layout: Layout,
-    /// The blueprint of the forward pass, of dq and of dk and dv; the problem's rules are filled in.
-    pub blueprints: [MmaBlueprint; 3],
+    /// Changes what the routine would choose.
+    pub adjust: fn(MmaBlueprint) -> MmaBlueprint,
 }
 
 pub struct Device<'a> {
@@ -169,36 +170,54 @@ impl Device<'_> {
         )
     }
 
-    fn blueprint(&self, pass: usize, role: Role, merges: bool) -> MmaBlueprint {
-        let problem = self.problem;
-        MmaBlueprint {
-            role,
-            merges,
-            causal: problem.schedule.is_causal(),
-            labels: problem.labels.is_some(),
-            dropout: problem.dropout.is_some(),
-            zero_keys: problem.schedule.tail() == longnet_pattern::Tail::ZeroKeys,
-            detached: problem.mix == MixGradient::Detached,
-            ..self.way.blueprints[pass]
+    fn blueprint(&self, kernel: Kernel) -> Result<MmaBlueprint, String> {
+        let p = self.problem;
+        let call = launch::Problem {
+            schedule: &p.schedule,
+            scale: p.scale,
+            gradient: p.mix,
+            dropout: p.dropout,
+            labels: p.labels.is_some(),
+            bias: p.bias.is_some(),
+            dtype: self.way.half.kind(),
+            batch: p.batch,
+            kv_heads: p.kv_heads,
+            d: p.d,
+            d_v: p.d_v,
+        };
+        MmaBlueprint::new(&call, kernel, self.client.properties())
+            .map(self.way.adjust)
+            .map_err(|declined| declined.to_string())
+    }
+
+    fn table(&self, rows: usize) -> Table {
+        Table::new(&self.problem.schedule, self.problem.kv_heads, rows, rows)
+            .expect("a small table")
+    }
+
+    fn bias(&self) -> Buffer {
+        let p = self.problem;
+        match &p.bias {
+            Some(bias) => self.floats(&[p.batch, bias.len() / p.batch], bias),
+            None => self.empty(&[1, 1], 4),
         }
     }
 
-    fn table(&self, pass: usize) -> Table {
-        let rows = self.way.blueprints[pass].rows();
-        Table::new(&self.problem.schedule, self.problem.kv_heads, rows, rows).unwrap()
+    fn read(&self, buffer: &Buffer) -> Result<Vec<f64>, String> {
+        Ok(self.way.half.values(&self.bytes(buffer)?))
     }
 
-    fn read(&self, buffer: &Buffer) -> Vec<f64> {
-        let bytes = self.client.read_one(buffer.handle.clone()).unwrap();
-        self.way.half.values(&bytes)
+    fn bytes(&self, buffer: &Buffer) -> Result<Vec<u8>, String> {
+        let bytes = self.client.read_one(buffer.handle.clone());
+        Ok(bytes.map_err(|error| error.to_string())?.to_vec())
     }
 
-    fn read_floats(&self, buffer: &Buffer) -> Vec<f64> {
-        let bytes = self.client.read_one(buffer.handle.clone()).unwrap();
+    fn read_floats(&self, buffer: &Buffer) -> Result<Vec<f64>, String> {
+        let bytes = self.bytes(buffer)?;
         let floats = bytes.chunks_exact(4);
-        floats
-            .map(|x| f32::from_le_bytes(x.try_into().unwrap()) as f64)
-            .collect()
+        Ok(floats
+            .map(|x| f32::from_le_bytes([x[0], x[1], x[2], x[3]]) as f64)
+            .collect())
     }
 
     /// The launches of a side that has work, with what they need to know.
@@ -212,7 +231,7 @@ impl Device<'_> {
     }
 
     /// All launches of a call, forward and backward.
-    pub fn run(&self) -> Expected {
+    pub fn run(&self) -> Result<Expected, String> {
         let p = self.problem;
         let span = p.schedule.span();
         let (heads, d, d_v) = (p.heads(), p.d, p.d_v);
@@ -231,13 +250,18 @@ impl Device<'_> {
 
         let out = self.empty(&[p.batch, heads, span.n_q, d_v], 2);
         let lse = self.empty(&[p.batch, heads, span.n_q], 4);
-        let table = self.table(0);
+        let forward = self.blueprint(Kernel::Forward)?;
+        let table = self.table(forward.rows());
         let rows = table.queries.partial_rows.max(1);
         let partial_out = self.empty(&[p.batch, heads, rows, d_v], 4);
         let partial_lse = self.empty(&[p.batch, heads, rows], 4);
         let nothing = [self.empty(&[1, 1, 1, 2], 4), self.empty(&[1, 1, 1], 4)];
         for (role, merges, tiles) in Self::roles(&table.queries) {
-            let blueprint = self.blueprint(0, role, merges);
+            let blueprint = MmaBlueprint {
+                role,
+                merges,
+                ..forward
+            };
             let (q_labels, k_labels) = self.labels();
             let (from, to) = match role {
                 Role::Partial => (&nothing, [&partial_out, &partial_lse]),
@@ -256,6 +280,7 @@ impl Device<'_> {
                 v.arg(),
                 q_labels,
                 k_labels,
+                self.bias().arg(),
                 self.words(&table.words),
                 from[0].arg(),
                 from[1].arg(),
@@ -270,11 +295,12 @@ impl Device<'_> {
         // The backward pass is given the forward's results.
         let detached = p.mix == MixGradient::Detached;
         let dq = self.empty(&[p.batch, heads, span.n_q, d], 2);
-        let table = self.table(1);
+        let of_queries = self.blueprint(Kernel::Queries)?;
+        let table = self.table(of_queries.rows());
         let delta = match detached {
             true => self.empty(&[p.batch, heads, table.queries.branch_rows], 4),
             false => {
-                let (out, lse) = (self.read(&out), &p.dlse);
+                let (out, lse) = (self.read(&out)?, &p.dlse);
                 let values: Vec<f64> = (0..lse.len())
                     .map(|i| {
                         let (out, dout) = (&out[i * d_v..][..d_v], &p.dout[i * d_v..][..d_v]);
@@ -286,8 +312,17 @@ impl Device<'_> {
         };
         let rows = table.queries.partial_rows.max(1);
         let partial = self.empty(&[p.batch, heads, rows, d], 4);
+        let blocks = p.bias.as_ref().map_or(0, |bias| bias.len() / p.batch);
+        let q_block = p.schedule.mask().map_or(1, |mask| mask.grid().q_block);
+        let places = q_block.div_ceil(of_queries.rows());
+        let count_of_sums = p.batch * blocks.max(1) * places;
+        let dbias = self.floats(&[p.batch, blocks.max(1), places], &vec![0.0; count_of_sums]);
         for (role, merges, tiles) in Self::roles(&table.queries) {
-            let blueprint = self.blueprint(1, role, merges);
+            let blueprint = MmaBlueprint {
+                role,
+                merges,
+                ..of_queries
+            };
             let (q_labels, k_labels) = self.labels();
             let (from, to) = match role {
                 Role::Partial => (&nothing[0], &partial),
@@ -307,10 +342,12 @@ impl Device<'_> {
                 dlse.arg(),
                 q_labels,
                 k_labels,
+                self.bias().arg(),
                 self.words(&table.words),
                 from.arg(),
                 delta.arg(),
                 to.arg(),
+                dbias.arg(),
                 self.args(tiles),
                 blueprint,
                 types(role),
@@ -319,7 +356,8 @@ impl Device<'_> {
 
         let dk = self.empty(&[p.batch, p.kv_heads, span.n_k, d], 2);
         let dv = self.empty(&[p.batch, p.kv_heads, span.n_k, d_v], 2);
-        let table = self.table(2);
+        let of_keys = self.blueprint(Kernel::Keys)?;
+        let table = self.table(of_keys.rows());
         let rows = table.keys.partial_rows.max(1);
         let partials = [
             self.empty(&[p.batch, heads, rows, d], 4),
@@ -328,7 +366,11 @@ impl Device<'_> {
         let nothing = [nothing[0].clone(), nothing[0].clone()];
         let results = [dk.clone(), dv.clone()];
         for (role, merges, tiles) in Self::roles(&table.keys) {
-            let blueprint = self.blueprint(2, role, merges);
+            let blueprint = MmaBlueprint {
+                role,
+                merges,
+                ..of_keys
+            };
             let (q_labels, k_labels) = self.labels();
             let (from, to, planes) = match role {
                 Role::Partial => (&nothing, &partials, heads),
@@ -348,6 +390,7 @@ impl Device<'_> {
                 delta.arg(),
                 q_labels,
                 k_labels,
+                self.bias().arg(),
                 self.words(&table.words),
                 from[0].arg(),
                 from[1].arg(),
@@ -358,12 +401,18 @@ impl Device<'_> {
                 types(role),
             );
         }
-        Expected {
-            out: self.read(&out),
-            lse: self.read_floats(&lse),
-            dq: self.read(&dq),
-            dk: self.read(&dk),
-            dv: self.read(&dv),
-        }
+        let sums = self.read_floats(&dbias)?;
+        Ok(Expected {
+            out: self.read(&out)?,
+            lse: self.read_floats(&lse)?,
+            dq: self.read(&dq)?,
+            dk: self.read(&dk)?,
+            dv: self.read(&dv)?,
+            dbias: sums
+                .chunks_exact(places)
+                .take(p.batch * blocks)
+                .map(|x| x.iter().sum())
+                .collect(),
+        })
     }
 }

@@ -1,4 +1,5 @@
-//! Dense attention in f64 on the host, out of the pattern's multiplicities alone.
+//! Dense attention in f64 on the host, out of the pattern's multiplicities alone, and as exact as a plain
+//! implementation in 16 bits is.
 
 use longnet_pattern::{Dropout, MixGradient, Schedule, labels_match};
 
@@ -13,6 +14,8 @@ pub struct Problem {
     pub labels: Option<(Vec<i32>, Vec<i32>)>,
     pub dropout: Option<Dropout>,
     pub mix: MixGradient,
+    /// f32 `[batch, blocks]`.
+    pub bias: Option<Vec<f64>>,
     pub q: Vec<f64>,
     pub k: Vec<f64>,
     pub v: Vec<f64>,
@@ -27,6 +30,8 @@ pub struct Expected {
     pub dq: Vec<f64>,
     pub dk: Vec<f64>,
     pub dv: Vec<f64>,
+    /// `[batch, blocks]`, empty without a bias.
+    pub dbias: Vec<f64>,
 }
 
 /// What is rounded to the tensors' type on the way, for the errors of a plain implementation.
@@ -53,6 +58,7 @@ impl Problem {
             dq: vec![0.0; self.batch * heads * n_q * d],
             dk: vec![0.0; self.batch * self.kv_heads * n_k * d],
             dv: vec![0.0; self.batch * self.kv_heads * n_k * d_v],
+            dbias: vec![0.0; self.bias.as_ref().map_or(0, Vec::len)],
         };
         for b in 0..self.batch {
             for h in 0..heads {
@@ -76,7 +82,11 @@ impl Problem {
                         .collect();
                     let scores: Vec<f64> = seen
                         .iter()
-                        .map(|&(j, _)| self.scale * dot(q, &self.k[key(j)..][..d]))
+                        .map(|&(j, _)| {
+                            let bias = self.bias_at(b, h, i, j);
+                            let bias = bias.map_or(0.0, |(_, value)| value);
+                            self.scale * dot(q, &self.k[key(j)..][..d]) + bias
+                        })
                         .collect();
                     let z: usize = zeros.iter().sum();
                     let mut high = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -138,6 +148,9 @@ impl Problem {
                             .filter(|&branch| self.in_branch(branch, h, i, j))
                             .map(|branch| weight * (dweight - deltas[branch]))
                             .sum();
+                        if let Some((at, _)) = self.bias_at(b, h, i, j) {
+                            result.dbias[at] += ds;
+                        }
                         let ds = round(ds);
                         let kept = round(m as f64 * weight * factor(j));
                         for x in 0..d {
@@ -157,7 +170,20 @@ impl Problem {
         result
     }
 
+    /// The place and the value of a pair's bias.
+    fn bias_at(&self, batch: usize, head: usize, i: usize, j: usize) -> Option<(usize, f64)> {
+        let (bias, mask) = (self.bias.as_ref()?, self.schedule.mask()?);
+        let (span, grid) = (self.schedule.span(), mask.grid());
+        let (i, j) = (span.q_start + i, span.k_start + j);
+        let of_head = mask.bias_index(head, i / grid.q_block, j / grid.k_block)?;
+        let at = batch * mask.blocks() + of_head;
+        Some((at, bias[at]))
+    }
+
     fn in_branch(&self, branch: usize, head: usize, i: usize, j: usize) -> bool {
+        if self.schedule.mask().is_some() {
+            return self.schedule.multiplicity(head, i, j) > 0;
+        }
         let Some(offset) = self.schedule.offset(branch, head) else {
             return false;
         };
