@@ -15,6 +15,8 @@ pub mod blueprint;
 pub mod decode;
 pub mod launch;
 #[allow(missing_docs, reason = "the macros of CubeCL write items without")]
+pub mod mma;
+#[allow(missing_docs, reason = "the macros of CubeCL write items without")]
 pub mod rules;
 pub mod table;
 #[allow(missing_docs, reason = "the macros of CubeCL write items without")]

@@ -1,6 +1,7 @@
 //! The project's kernels, each with a problem that it is compiled for and emulated on.
 
 mod attention;
+mod mma;
 mod reference;
 
 use cubecl::client::Client;
@@ -17,5 +18,7 @@ pub struct Variant {
 
 /// All of them.
 pub fn all() -> Vec<Variant> {
-    attention::variants()
+    let mut all = attention::variants();
+    all.extend(mma::variants());
+    all
 }
