@@ -45,7 +45,7 @@
 //!
 //! | module | concept |
 //! |---|---|
-//! | `pack`, `panels` | gathers strided rows, widens them, transposes them for the products |
+//! | `pack`, `packed`, `panels` | gathers strided rows, widens them, transposes them for the products |
 //! | `tiles` | what is packed and multiplied: in the accumulating type, or in bfloat16 |
 //! | `kernels` | what runs per tile and per row, compiled once per instruction set |
 //! | `rules` | what masks or drops single pairs: labels, dropout |
@@ -65,6 +65,7 @@ mod kernels;
 pub mod matrix;
 mod memory;
 mod pack;
+mod packed;
 mod panels;
 mod problem;
 mod real;

@@ -204,8 +204,9 @@ impl Schedule {
         self.tail
     }
 
-    /// All runs of `branch` in `head`, in the order of positions of their rows. A row is in at most one run of
-    /// a dilated branch; in a block mask it is in one for each row of key blocks side by side, ascending.
+    /// All runs of `branch` in `head`. Of a dilated branch they come in the order of positions, and a row is in
+    /// at most one of them. Of a block mask a row may be in several, in no order of keys, and neighbouring
+    /// blocks are one run where that is exact.
     pub fn runs(&self, branch: usize, head: usize) -> Runs {
         self.query_runs(branch, head, 0..self.span.n_q)
     }
@@ -356,7 +357,7 @@ impl Iterator for Runs {
     fn next(&mut self) -> Option<Run> {
         match &mut self.0 {
             Walker::Residues(runs) => runs.next(),
-            Walker::Blocks(runs) => runs.next_run(),
+            Walker::Blocks(runs) => runs.next().map(|(run, _)| run),
         }
     }
 }

@@ -110,24 +110,6 @@ proptest! {
     }
 
     #[test]
-    fn a_row_has_its_keys_in_ascending_order(drawn in masks()) {
-        let grid = drawn.mask.grid();
-        let schedule = Pattern::from(drawn.mask.clone()).schedule(Span::cross(grid.q_end(), grid.k_end())).unwrap();
-        for head in 0..drawn.mask.heads() {
-            let mut next = vec![0; grid.q_end()];
-            for run in schedule.runs(0, head) {
-                prop_assert_eq!((run.q.step, run.k.step), (1, 1));
-                for a in 0..run.q.len {
-                    let row = run.q.at(a);
-                    // Neighbours are merged, so that a gap is left between runs.
-                    prop_assert!(next[row] == 0 || run.k.first > next[row]);
-                    next[row] = run.k.first + run.visible(a);
-                }
-            }
-        }
-    }
-
-    #[test]
     fn runs_of_single_blocks_name_their_place_in_the_bias(drawn in masks(), cut in prop::array::uniform4(0usize..101)) {
         let (mask, grid) = (&drawn.mask, drawn.mask.grid());
         let span = span(grid, cut);
@@ -232,6 +214,28 @@ fn a_dense_mask_is_a_function_and_lists() {
         assert_eq!((shared.tables(), by_fn.tables()), (1, 3));
         assert_eq!(shared.blocks(), 3 * shared.columns().len());
     }
+}
+
+#[test]
+fn neighbouring_blocks_are_one_run_where_that_is_exact() {
+    let runs = |causal, sees: &dyn Fn(usize, usize) -> bool| {
+        let mask = BlockMask::new(1, BlockGrid::cross(80, 80, 10, 8)).causal(causal);
+        let mask = mask.build_from_fn(|_, i, j| sees(i, j)).unwrap();
+        let schedule = Pattern::from(mask).schedule(Span::full(77)).unwrap();
+        let run = |run: longnet_pattern::Run| (run.q.first, run.q.len, run.k.first, run.k.len);
+        schedule.runs(0, 0).map(run).collect::<Vec<_>>()
+    };
+    let all = [(0, 77, 0, 77)];
+    assert_eq!(runs(false, &|_, _| true), all);
+    assert_eq!(runs(true, &|_, _| true), all);
+    // Two rectangles, the second one lower.
+    let two = |i: usize, j: usize| j < 3 && i < 5 || j > 4 && i > 2;
+    assert_eq!(runs(false, &two), [(0, 50, 0, 24), (30, 47, 40, 37)]);
+    // The fourth query block ends at 40: causally the second one is cut to its keys before 40.
+    assert_eq!(runs(true, &two), [(0, 50, 0, 24), (40, 37, 40, 37)]);
+    // The first key block alone, from the third query block on a second: the rows above do not see that.
+    let grows = |i: usize, j: usize| j == 0 || j == 1 && i > 1;
+    assert_eq!(runs(true, &grows), [(0, 20, 0, 8), (20, 57, 0, 16)]);
 }
 
 #[test]

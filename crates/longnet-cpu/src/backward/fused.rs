@@ -1,18 +1,18 @@
 //! dq, dk and dv in one pass over blocks of keys: scores and weights are computed once.
 
 use super::Gradients;
-use super::packed::{Chunk, KEYS, Packed};
 use super::turns::{Broken, Order, Turns};
 use crate::buffer::Buffer;
 use crate::context::Context;
 use crate::element::Element;
 use crate::kernels::{PANEL, STEP};
 use crate::pack::scatter;
+use crate::packed::{Chunk, KEYS, Packed, packed_rows};
 use crate::real::Real;
 use crate::rules::{Rules, Sight, factor_row};
 use crate::tiles::{Forms, Source, Tiles};
 use crate::work;
-use longnet_pattern::{Branch, Progression, Run, Schedule};
+use longnet_pattern::{Progression, Run};
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -158,8 +158,16 @@ pub fn pass<E: Element, T: Tiles<E>>(
         right: true,
         ..Forms::default()
     };
+    let panels = Forms {
+        panels: true,
+        ..Forms::default()
+    };
+    let right = Forms {
+        right: true,
+        ..panels
+    };
     let scratch = || Scratch {
-        packed: Packed::new(tiles, cx),
+        packed: Packed::new(tiles, cx, [right, panels]),
         part: Buffer::new(if shared.apart { block * cx.d_pad } else { 0 }),
         sums: Sums {
             tiles,
@@ -198,6 +206,25 @@ fn query_rows<E: Element>(
         .map(|run| run.q.first..run.q.at(run.q.len - 1) + 1)
 }
 
+/// The rows of a block of `block` from `first` on that `keys` may give something to, counted from `first`. Of
+/// a mask they may be few.
+fn touched_rows<E: Element>(
+    cx: &Context<E>,
+    head: usize,
+    first: usize,
+    block: usize,
+    keys: &Range<usize>,
+) -> Range<usize> {
+    let end = cx.span.n_q.min(first + block);
+    if cx.schedule().mask().is_none() {
+        return 0..end - first;
+    }
+    let runs = cx.schedule().runs_within(0, head, first..end, keys.clone());
+    let reach = |run: Run| (run.q.first, run.q.first + run.q.len);
+    let rows = runs.map(reach).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+    rows.map_or(0..0, |rows| rows.0 - first..rows.1 - first)
+}
+
 /// As many keys as the second-level cache holds with their gradients, fewer where there are few items or
 /// where the padding of short runs needs much memory. Depends on the problem only.
 fn keys_per_item<E: Element>(cx: &Context<E>) -> usize {
@@ -208,22 +235,6 @@ fn keys_per_item<E: Element>(cx: &Context<E>) -> usize {
         keys = (keys / 2).next_multiple_of(PANEL);
     }
     keys
-}
-
-/// How many rows `keys` keys become when every run of them is padded to whole panels.
-fn packed_rows(schedule: &Schedule, keys: usize) -> usize {
-    (0..schedule.branches())
-        .map(|b| {
-            if let Some(mask) = schedule.mask() {
-                // Each block may be a part of its own.
-                let block = mask.grid().k_block;
-                return (keys / block + 2) * block.min(keys).next_multiple_of(PANEL);
-            }
-            let Branch { segment, dilation } = schedule.branch(b);
-            let run = segment.min(keys).div_ceil(dilation);
-            (keys / segment + 1) * run.next_multiple_of(PANEL)
-        })
-        .sum()
 }
 
 impl<E: Element, T: Tiles<E>> Scratch<E, T> {
@@ -243,19 +254,22 @@ impl<E: Element, T: Tiles<E>> Scratch<E, T> {
         for head in kv_head * readers..(kv_head + 1) * readers {
             let (at, order) = ([batch, head], &shared.orders[head]);
             let rules = cx.rules(batch, head);
-            self.packed.load(self.sums.tiles, cx, &rules, at, &rows);
+            (self.packed).load(self.sums.tiles, cx, &rules, at, &(0..cx.span.n_q), &rows);
             for visit in &order.visits[index] {
                 let blocks = cx.span.n_q.div_ceil(shared.block);
                 let slot = &shared.slots[(batch * cx.heads + head) * blocks + visit.block];
                 let mut part = std::mem::take(&mut self.part);
+                let touched =
+                    touched_rows(cx, head, visit.block * shared.block, shared.block, &rows);
+                let touched = touched.start * cx.d_pad..touched.end * cx.d_pad;
                 if shared.apart {
-                    part.fill(E::Acc::ZERO);
+                    part[touched.clone()].fill(E::Acc::ZERO);
                     self.block(shared, &rules, at, visit.block, &rows, &mut part, dbias);
                 }
                 slot.take(visit, &shared.broken, |mut slot, last| {
                     let mut sum = slot.sum.take().unwrap_or_else(|| shared.sum());
                     if shared.apart {
-                        cx.kernels.add(&mut sum, &part);
+                        cx.kernels.add(&mut sum[touched.clone()], &part[touched]);
                     } else {
                         self.block(shared, &rules, at, visit.block, &rows, &mut sum, dbias);
                     }

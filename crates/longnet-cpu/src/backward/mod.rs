@@ -3,7 +3,6 @@
 
 mod deltas;
 mod fused;
-mod packed;
 mod turns;
 
 use crate::context::{Context, check_len, check_shape};

@@ -15,7 +15,7 @@ pub struct Kind {
 
 pub fn kinds() -> impl Strategy<Value = Kind> {
     let block = || prop_oneof![2 => 1usize..50, 1 => Just(16), 1 => Just(64), 1 => Just(128)];
-    (block(), block(), 0..5usize, 0..4usize).prop_map(|(q_block, k_block, set, bias)| Kind {
+    (block(), block(), 0..7usize, 0..6usize).prop_map(|(q_block, k_block, set, bias)| Kind {
         q_block,
         k_block,
         set,
@@ -25,7 +25,7 @@ pub fn kinds() -> impl Strategy<Value = Kind> {
 
 impl Kind {
     /// Over the positions of `span`, and some more. Sets: 0: everything; 1: a window, other in each head; 2:
-    /// that and the first blocks; else: pairs at random, few or many.
+    /// that and the first blocks; 3, 4: pairs at random, few or many; else: a stretch at random in each row.
     pub fn pattern(&self, heads: usize, causal: bool, span: Span, seed: u64) -> Pattern {
         let (q_end, k_end) = (span.q_start + span.n_q, span.k_start + span.n_k);
         let grid = BlockGrid::cross(q_end, k_end, self.q_block, self.k_block);
@@ -43,26 +43,30 @@ impl Kind {
             1 => window(head, i, j),
             2 => i == 0 || j == 0 || window(head, i, j),
             3 => random(head, i, j).is_multiple_of(5),
-            _ => !random(head % 2, i, j).is_multiple_of(5),
+            4 => !random(head % 2, i, j).is_multiple_of(5),
+            _ => {
+                let (a, b) = (random(head, i, 0) % 12, random(head, i, 1) % 12);
+                (a.min(b)..=a.max(b)).contains(&(j as u64 % 13))
+            }
         })
         .unwrap()
         .into()
     }
 
-    /// 0: none; 1: for all batch entries; 2: for each; 3: that, and some blocks are hidden.
+    /// 0: for all batch entries; 1: for each; 2: that, and some blocks are hidden; else: none.
     pub fn bias(&self, pattern: &Pattern, batch: usize, seed: u64) -> Option<Vec<f64>> {
         let Pattern::Blocks(mask) = pattern else {
             return None;
         };
         let mut random = Random(!seed);
         let entries = match self.bias {
-            0 => return None,
-            1 => 1,
-            _ => batch,
+            0 => 1,
+            1 | 2 => batch,
+            _ => return None,
         };
         let values = (0..entries * mask.blocks()).map(|_| {
             let value = f64::from(3.0 * random.uniform() as f32);
-            if self.bias == 3 && random.next().is_multiple_of(5) {
+            if self.bias == 2 && random.next().is_multiple_of(5) {
                 f64::NEG_INFINITY
             } else {
                 value

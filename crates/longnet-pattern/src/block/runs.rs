@@ -2,9 +2,10 @@
 
 use super::{BlockGrid, BlockMask};
 use crate::{Progression, Run, Span};
+use std::collections::VecDeque;
 use std::ops::Range;
 
-/// The runs of some rows and keys of one head, query block by query block, keys ascending.
+/// The runs of some rows and keys of one head, in the order of the last of their rows.
 #[derive(Clone, Debug)]
 pub struct BlockRuns {
     mask: BlockMask,
@@ -13,12 +14,15 @@ pub struct BlockRuns {
     /// Positions of the queries and the keys.
     q: Range<usize>,
     k: Range<usize>,
-    /// Whether neighbouring key blocks make one run.
+    /// Whether neighbouring blocks make one run where that is exact.
     merge: bool,
     rows: Rows,
-    /// The query block, and its entries that are still to come.
-    row: usize,
-    entries: Range<usize>,
+    /// Runs that reach down to the last row so far, by their first key.
+    open: Vec<Area>,
+    /// The open runs to be.
+    next: Vec<Area>,
+    /// Runs that are complete.
+    ready: VecDeque<(Run, usize)>,
 }
 
 /// The query blocks to go through.
@@ -26,6 +30,44 @@ pub struct BlockRuns {
 enum Rows {
     All(Range<usize>),
     Listed(std::vec::IntoIter<usize>),
+}
+
+/// A rectangle of positions, cut by causality, and the place of its first block in a bias.
+#[derive(Clone, Debug)]
+struct Area {
+    q: Range<usize>,
+    k: Range<usize>,
+    bias: usize,
+}
+
+impl Area {
+    /// Takes the rows of `below` as well, if the rows of both see the same keys or, causally, all from the
+    /// first on.
+    fn extend(&mut self, below: &Self, causal: bool) -> bool {
+        // Rows that see all keys up to their own position still do in a run that has more of them.
+        let saturated = causal && self.k.end == self.q.end;
+        let fits = self.q.end == below.q.start
+            && self.k.start == below.k.start
+            && (self.k.end == below.k.end || saturated && self.k.end < below.k.end);
+        if fits {
+            self.q.end = below.q.end;
+            self.k.end = below.k.end;
+        }
+        fits
+    }
+
+    /// On the rows of tensors; `None` if causality leaves nothing.
+    fn run(self, span: Span, causal: bool) -> Option<(Run, usize)> {
+        let [q, k] = [self.q, self.k].map(|range| Progression {
+            first: range.start,
+            step: 1,
+            len: range.len(),
+        });
+        let mut run = Run::cut(q, k, causal)?;
+        run.q.first -= span.q_start;
+        run.k.first -= span.k_start;
+        Some((run, self.bias))
+    }
 }
 
 impl BlockRuns {
@@ -55,63 +97,79 @@ impl BlockRuns {
             q,
             k,
             merge,
-            row: 0,
-            entries: 0..0,
+            open: Vec::new(),
+            next: Vec::new(),
+            ready: VecDeque::new(),
         }
     }
 
+    /// Goes through the list of the next query block. `None` after the last.
     fn next_row(&mut self) -> Option<()> {
-        self.row = match &mut self.rows {
-            Rows::All(rows) => rows.next()?,
-            Rows::Listed(rows) => rows.next()?,
+        let (span, causal) = (self.span, self.mask.is_causal());
+        let row = match &mut self.rows {
+            Rows::All(rows) => rows.next(),
+            Rows::Listed(rows) => rows.next(),
         };
-        let k_block = self.mask.grid().k_block;
-        let (entries, list) = (
-            self.mask.row_entries(self.head, self.row),
-            self.mask.row(self.head, self.row),
-        );
+        let Some(row) = row else {
+            if self.open.is_empty() {
+                return None;
+            }
+            let last = self.open.drain(..);
+            self.ready
+                .extend(last.filter_map(|area| area.run(span, causal)));
+            return Some(());
+        };
+        let BlockGrid {
+            q_block, k_block, ..
+        } = self.mask.grid();
+        let q = inside(&self.q, row * q_block..(row + 1) * q_block);
         let columns = self.k.start / k_block..self.k.end.div_ceil(k_block);
-        let first = list.partition_point(|j| j < columns.start);
-        let end = list.partition_point(|j| j < columns.end);
-        self.entries = entries.start + first..entries.start + end;
+        let (first, list) = (
+            self.mask.row_entries(self.head, row).start,
+            self.mask.row(self.head, row),
+        );
+        let mut at = list.partition_point(|j| j < columns.start);
+        let mut open = std::mem::take(&mut self.open).into_iter().peekable();
+        while at < list.len() && list.get(at) < columns.end {
+            let (start, bias) = (list.get(at), self.mask.bias_of(self.head, first + at));
+            let mut end = start + 1;
+            at += 1;
+            while self.merge && at < list.len() && list.get(at) == end {
+                end += 1;
+                at += 1;
+            }
+            let mut k = inside(&self.k, start * k_block..end * k_block);
+            if causal {
+                k.end = k.end.min(q.end);
+            }
+            if k.is_empty() {
+                continue;
+            }
+            let q = q.clone();
+            let mut area = Area { q, k, bias };
+            if !self.merge {
+                self.ready.extend(area.run(span, causal));
+                continue;
+            }
+            while let Some(mut above) = open.next_if(|above| above.k.start <= area.k.start) {
+                if above.extend(&area, causal) {
+                    area = above;
+                } else {
+                    self.ready.extend(above.run(span, causal));
+                }
+            }
+            self.next.push(area);
+        }
+        self.ready
+            .extend(open.filter_map(|area| area.run(span, causal)));
+        std::mem::swap(&mut self.open, &mut self.next);
         Some(())
     }
+}
 
-    /// The next run, and the place of its first block in a bias.
-    fn advance(&mut self) -> Option<(Run, usize)> {
-        let grid = self.mask.grid();
-        loop {
-            let Some(entry) = self.entries.next() else {
-                self.next_row()?;
-                continue;
-            };
-            let columns = self.mask.columns();
-            let first = columns.get(entry);
-            let mut end = first + 1;
-            while self.merge && !self.entries.is_empty() && columns.get(self.entries.start) == end {
-                self.entries.start += 1;
-                end += 1;
-            }
-            let inside = |part: &Range<usize>, block: Range<usize>| Progression {
-                first: part.start.max(block.start),
-                step: 1,
-                len: (part.end.min(block.end)).saturating_sub(part.start.max(block.start)),
-            };
-            let rows = self.row * grid.q_block..(self.row + 1) * grid.q_block;
-            let q = inside(&self.q, rows);
-            let k = inside(&self.k, first * grid.k_block..end * grid.k_block);
-            if let Some(mut run) = Run::cut(q, k, self.mask.is_causal()) {
-                run.q.first -= self.span.q_start;
-                run.k.first -= self.span.k_start;
-                return Some((run, self.mask.bias_of(self.head, entry)));
-            }
-        }
-    }
-
-    /// The runs alone.
-    pub(crate) fn next_run(&mut self) -> Option<Run> {
-        self.advance().map(|(run, _)| run)
-    }
+fn inside(part: &Range<usize>, block: Range<usize>) -> Range<usize> {
+    let start = part.start.max(block.start);
+    start..part.end.min(block.end).max(start)
 }
 
 /// The query blocks of `all` that see some of the key blocks `columns`, or all if they are few.
@@ -134,6 +192,11 @@ impl Iterator for BlockRuns {
     type Item = (Run, usize);
 
     fn next(&mut self) -> Option<(Run, usize)> {
-        self.advance()
+        loop {
+            if let Some(run) = self.ready.pop_front() {
+                return Some(run);
+            }
+            self.next_row()?;
+        }
     }
 }

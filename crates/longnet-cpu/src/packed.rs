@@ -1,4 +1,4 @@
-//! The keys of an item, packed once for all the queries of a head that see them.
+//! Keys that are packed once for all the queries of a head that see them.
 
 use crate::context::Context;
 use crate::element::Element;
@@ -6,7 +6,7 @@ use crate::kernels::PANEL;
 use crate::real::Real;
 use crate::rules::{Columns, Rules};
 use crate::tiles::{Forms, Source, Tiles};
-use longnet_pattern::{Progression, Run};
+use longnet_pattern::{Branch, Progression, Run, Schedule};
 use std::ops::Range;
 
 /// Keys of a tile, at most.
@@ -32,30 +32,24 @@ pub struct Chunk {
 }
 
 impl<E: Element, T: Tiles<E>> Packed<E, T> {
-    pub fn new(tiles: T, cx: &Context<E>) -> Self {
-        let panels = Forms {
-            panels: true,
-            ..Forms::default()
-        };
-        let both = Forms {
-            right: true,
-            ..panels
-        };
+    /// Keys and values in these forms.
+    pub fn new(tiles: T, cx: &Context<E>, [k, v]: [Forms; 2]) -> Self {
         Self {
-            k: tiles.side(0, cx.d, both),
-            v: tiles.side(0, cx.d_v, panels),
+            k: tiles.side(0, cx.d, k),
+            v: tiles.side(0, cx.d_v, v),
             chunks: Vec::new(),
             ends: Vec::new(),
         }
     }
 
-    /// Takes the keys `keys` as `head` sees them.
+    /// Takes the keys `keys` as the rows `rows` of `head` see them.
     pub fn load(
         &mut self,
         tiles: T,
         cx: &Context<E>,
         rules: &Rules,
         [batch, head]: [usize; 2],
+        rows: &Range<usize>,
         keys: &Range<usize>,
     ) {
         self.chunks.clear();
@@ -63,7 +57,7 @@ impl<E: Element, T: Tiles<E>> Packed<E, T> {
         let schedule = cx.schedule();
         let mut at = 0;
         for branch in 0..schedule.branches() {
-            let runs = cx.runs(branch, head, 0..cx.span.n_q, keys.clone());
+            let runs = cx.runs(branch, head, rows.clone(), keys.clone());
             let parts: Vec<Progression> = match schedule.mask() {
                 None => runs.map(|(run, _)| run.k).collect(),
                 Some(_) => parts(runs.map(|(run, _)| run.k).collect()),
@@ -111,6 +105,22 @@ impl<E: Element, T: Tiles<E>> Packed<E, T> {
             })
             .take_while(move |(before, _)| *before < k.len)
     }
+}
+
+/// How many rows `keys` keys become when every run of them is padded to whole panels.
+pub fn packed_rows(schedule: &Schedule, keys: usize) -> usize {
+    (0..schedule.branches())
+        .map(|b| {
+            if let Some(mask) = schedule.mask() {
+                // Each block may be a part of its own.
+                let block = mask.grid().k_block;
+                return (keys / block + 2) * block.min(keys).next_multiple_of(PANEL);
+            }
+            let Branch { segment, dilation } = schedule.branch(b);
+            let run = segment.min(keys).div_ceil(dilation);
+            (keys / segment + 1) * run.next_multiple_of(PANEL)
+        })
+        .sum()
 }
 
 /// Keys of consecutive rows, cut wherever one of `runs` starts, so that each of them starts with a part.
