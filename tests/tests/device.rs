@@ -6,6 +6,7 @@
 #![cfg(feature = "wgpu")]
 
 use burn::tensor::DType;
+use longnet_pattern::Span;
 use longnet_tests::compare::errors;
 use longnet_tests::device::wgpu;
 use longnet_tests::problem::Problem;
@@ -56,9 +57,8 @@ fn hold(
     }
 }
 
-/// Problem `index` with one of a few head sizes.
-fn problem(index: u64) -> Problem {
-    let mut problem = generate::problem(SEED, index);
+/// `problem` with one of a few head sizes.
+fn sized(index: u64, mut problem: Problem) -> Problem {
     (problem.d, problem.d_v) = [(16, 16), (7, 12), (40, 16)][index as usize % 3];
     problem
 }
@@ -68,6 +68,94 @@ fn f32_round(x: f64) -> f64 {
 }
 
 #[test]
-fn the_kernels_meet_the_oracle_in_f32() {
-    hold("device, f32", 40, DType::F32, 1e-5, f32_round, problem);
+fn dilated_attention_meets_the_oracle_in_f32() {
+    hold(
+        "device, dilated, f32",
+        24,
+        DType::F32,
+        1e-5,
+        f32_round,
+        |index| sized(index, generate::problem(SEED, index)),
+    );
+}
+
+#[test]
+fn block_masks_meet_the_oracle_in_f32() {
+    hold(
+        "device, blocks, f32",
+        12,
+        DType::F32,
+        1e-5,
+        f32_round,
+        |index| sized(index, generate::block_problem(SEED, index)),
+    );
+}
+
+#[test]
+fn sequences_of_many_tiles_meet_the_oracle_in_f32() {
+    hold(
+        "device, long, f32",
+        4,
+        DType::F32,
+        1e-5,
+        f32_round,
+        |index| match index % 2 {
+            0 => sized(index, generate::long_problem(SEED, index)),
+            _ => sized(index, generate::long_block_problem(SEED, index)),
+        },
+    );
+}
+
+/// Few queries against many keys: the launches that are split over keys, and their gradients.
+#[test]
+fn decoding_meets_the_oracle_in_f32() {
+    hold(
+        "device, decoding, f32",
+        6,
+        DType::F32,
+        1e-5,
+        f32_round,
+        |index| {
+            let mut problem = match index % 3 {
+                2 => sized(index, generate::block_problem(SEED, index)),
+                _ => sized(index, generate::problem(SEED, index)),
+            };
+            if problem.blocks.is_none() {
+                // Documents and hidden keys are those of a length.
+                let (n_q, n_k) = ([1, 5, 16][index as usize % 3], 700 + index as usize);
+                problem.pattern.zero_keys = false;
+                problem.pattern.branches = vec![(256, 1), (1000, 3), (640, 2)];
+                problem.span = Span::decode(n_q, n_k);
+                problem.hidden = None;
+                problem.documents = None;
+            }
+            problem
+        },
+    );
+}
+
+/// The largest head, in several groups of channels.
+#[test]
+fn wide_heads_meet_the_oracle_in_f32() {
+    hold(
+        "device, wide, f32",
+        2,
+        DType::F32,
+        1e-5,
+        f32_round,
+        |index| {
+            let mut problem = generate::problem(SEED, 100 + index);
+            (problem.d, problem.d_v) = [(256, 200), (96, 256)][index as usize % 2];
+            problem
+        },
+    );
+}
+
+/// The result is rounded once, and `D` is computed from the rounded result: within 8 roundings.
+#[test]
+fn half_precision_meets_the_oracle() {
+    let round = |x: f64| half::f16::from_f64(x).to_f64();
+    hold("device, f16", 6, DType::F16, 8.0 / 2048.0, round, |index| {
+        sized(index, generate::problem(SEED, index))
+    });
 }

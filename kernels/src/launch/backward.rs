@@ -1,9 +1,9 @@
 //! The launches of a backward pass.
 
 use super::Plan;
+use super::plan::Shape;
 use super::tensors::{address, empty, labels, none, or_none};
-use crate::blueprint::Blueprint;
-use crate::unit::{deltas, key_gradients, query_gradients, sum_bias, zeros};
+use crate::unit::{deltas, sum_bias, zeros};
 use crate::walk::{Role, Rows};
 use cubecl::client::Client;
 use cubecl::ir::{ElemType, FloatKind};
@@ -44,12 +44,12 @@ const FLOAT: ElemType = ElemType::Float(FloatKind::F32);
 
 /// The gradients of q, k and v.
 pub fn backward(client: &Client, plan: &Plan, tensors: Backward) {
-    let rows = match plan.blueprint.detached {
+    let rows = match plan.flags.detached {
         true => plan.side(Rows::Queries).branch_rows,
         false => tensors.q.shape[2],
     };
-    let delta = empty(client, [plan.batch, plan.heads, rows, 1]);
-    if !plan.blueprint.detached {
+    let delta = empty(client, [plan.shape.batch, plan.shape.heads, rows, 1]);
+    if !plan.flags.detached {
         of_rows(client, plan, &tensors, &delta);
     }
     of_queries(client, plan, &tensors, &delta);
@@ -76,7 +76,7 @@ fn of_rows(client: &Client, plan: &Plan, tensors: &Backward, delta: &TensorBindi
         dout.into_tensor_arg(),
         dlse.into_tensor_arg(),
         delta.clone().into_tensor_arg(),
-        plan.blueprint.d_v,
+        plan.shape.d_v,
         plan.dtype,
     );
 }
@@ -89,20 +89,16 @@ fn spread(client: &Client, cubes: usize) -> CubeCount {
 }
 
 fn of_queries(client: &Client, plan: &Plan, tensors: &Backward, delta: &TensorBinding) {
-    let Plan {
-        batch,
-        heads,
-        dtype,
-        blueprint,
-        ..
-    } = *plan;
+    let dtype = plan.dtype;
+    let Shape {
+        batch, heads, d, ..
+    } = plan.shape;
     let side = plan.side(Rows::Queries);
     let sums = bias_sums(client, plan, tensors);
     let launch = |role, tiles: usize, partial: TensorBinding, dq: &TensorBinding| {
         if tiles == 0 || batch * heads == 0 {
             return;
         }
-        let blueprint = Blueprint { role, ..blueprint };
         let Backward {
             q,
             k,
@@ -122,33 +118,37 @@ fn of_queries(client: &Client, plan: &Plan, tensors: &Backward, delta: &TensorBi
             (dq, size),
         ]);
         let (q_labels, k_labels) = labels(client, &tensors.labels);
-        query_gradients::launch(
+        let types = [dtype, if role == Role::Partial { FLOAT } else { dtype }];
+        launch!(
+            query_gradients,
+            plan.queries,
+            role,
             client,
             plan.cubes(client, tiles, batch * heads),
-            CubeDim::new_1d(blueprint.units() as u32),
             address,
-            q.into_tensor_arg(),
-            k.into_tensor_arg(),
-            v.into_tensor_arg(),
-            dout.into_tensor_arg(),
-            lse.into_tensor_arg(),
-            dlse.into_tensor_arg(),
-            q_labels,
-            k_labels,
-            or_none(client, &tensors.bias),
-            plan.table_arg(),
-            partial.into_tensor_arg(),
-            delta.clone().into_tensor_arg(),
-            dq.clone().into_tensor_arg(),
-            sums.clone().into_tensor_arg(),
-            plan.args(tiles),
-            blueprint,
-            [dtype, if role == Role::Partial { FLOAT } else { dtype }],
+            [
+                q.into_tensor_arg(),
+                k.into_tensor_arg(),
+                v.into_tensor_arg(),
+                dout.into_tensor_arg(),
+                lse.into_tensor_arg(),
+                dlse.into_tensor_arg(),
+                q_labels,
+                k_labels,
+                or_none(client, &tensors.bias),
+                plan.table_arg(),
+                partial.into_tensor_arg(),
+                delta.clone().into_tensor_arg(),
+                dq.clone().into_tensor_arg(),
+                sums.clone().into_tensor_arg(),
+                plan.args(tiles),
+            ],
+            types
         );
     };
     let mut partial = none(client);
     if side.partial_tiles > 0 {
-        partial = empty(client, [batch, heads, side.partial_rows, blueprint.d]);
+        partial = empty(client, [batch, heads, side.partial_rows, d]);
         launch(Role::Partial, side.partial_tiles, none(client), &partial);
     }
     launch(Role::Final, side.final_tiles, partial, &tensors.dq);
@@ -174,7 +174,7 @@ fn bias_sums(client: &Client, plan: &Plan, tensors: &Backward) -> TensorBinding 
     };
     let sums = empty(
         client,
-        [plan.batch, dbias.shape[1], plan.tiles_a_block(), 1],
+        [plan.shape.batch, dbias.shape[1], plan.tiles_a_block(), 1],
     );
     zeros::launch(
         client,
@@ -187,14 +187,14 @@ fn bias_sums(client: &Client, plan: &Plan, tensors: &Backward) -> TensorBinding 
 }
 
 fn of_keys(client: &Client, plan: &Plan, tensors: &Backward, delta: &TensorBinding) {
-    let Plan {
+    let dtype = plan.dtype;
+    let Shape {
         batch,
         heads,
         kv_heads,
-        dtype,
-        blueprint,
-        ..
-    } = *plan;
+        d,
+        d_v,
+    } = plan.shape;
     let side = plan.side(Rows::Keys);
     let launch = |role: Role,
                   tiles: usize,
@@ -208,7 +208,6 @@ fn of_keys(client: &Client, plan: &Plan, tensors: &Backward, delta: &TensorBindi
         if tiles == 0 || batch * heads == 0 {
             return;
         }
-        let blueprint = Blueprint { role, ..blueprint };
         let Backward {
             q, k, v, dout, lse, ..
         } = tensors.clone();
@@ -224,34 +223,38 @@ fn of_keys(client: &Client, plan: &Plan, tensors: &Backward, delta: &TensorBindi
             (dv, size),
         ]);
         let (q_labels, k_labels) = labels(client, &tensors.labels);
-        key_gradients::launch(
+        let types = [dtype, if role == Role::Partial { FLOAT } else { dtype }];
+        launch!(
+            key_gradients,
+            plan.keys,
+            role,
             client,
             plan.cubes(client, tiles, batch * heads),
-            CubeDim::new_1d(blueprint.units() as u32),
             address,
-            q.into_tensor_arg(),
-            k.into_tensor_arg(),
-            v.into_tensor_arg(),
-            dout.into_tensor_arg(),
-            lse.into_tensor_arg(),
-            delta.clone().into_tensor_arg(),
-            q_labels,
-            k_labels,
-            or_none(client, &tensors.bias),
-            plan.table_arg(),
-            partial.0.into_tensor_arg(),
-            partial.1.into_tensor_arg(),
-            dk.clone().into_tensor_arg(),
-            dv.clone().into_tensor_arg(),
-            plan.args(tiles),
-            blueprint,
-            [dtype, if role == Role::Partial { FLOAT } else { dtype }],
+            [
+                q.into_tensor_arg(),
+                k.into_tensor_arg(),
+                v.into_tensor_arg(),
+                dout.into_tensor_arg(),
+                lse.into_tensor_arg(),
+                delta.clone().into_tensor_arg(),
+                q_labels,
+                k_labels,
+                or_none(client, &tensors.bias),
+                plan.table_arg(),
+                partial.0.into_tensor_arg(),
+                partial.1.into_tensor_arg(),
+                dk.clone().into_tensor_arg(),
+                dv.clone().into_tensor_arg(),
+                plan.args(tiles),
+            ],
+            types
         );
     };
     let mut partial = (none(client), none(client));
     if side.partial_tiles > 0 {
         let partial_rows = |width| empty(client, [batch, heads, side.partial_rows, width]);
-        partial = (partial_rows(blueprint.d), partial_rows(blueprint.d_v));
+        partial = (partial_rows(d), partial_rows(d_v));
         let nothing = (none(client), none(client));
         launch(
             Role::Partial,

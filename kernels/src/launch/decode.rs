@@ -1,5 +1,6 @@
 //! The launches of a forward pass of few queries against many keys.
 
+use super::plan::Shape;
 use super::tensors::{address, empty, labels, or_none};
 use super::{Forward, Plan};
 use crate::decode::{DecodeBlueprint, decode_chunks, decode_merge};
@@ -18,20 +19,21 @@ const CHUNKS: usize = 64;
 
 /// As [`super::forward`], split over keys.
 pub(crate) fn decode(client: &Client, plan: &Plan, tensors: Forward) {
-    let Plan {
+    let (dtype, flags) = (plan.dtype, plan.flags);
+    let Shape {
         batch,
         heads,
-        dtype,
-        blueprint,
+        d,
+        d_v,
         ..
-    } = *plan;
+    } = plan.shape;
     let (longest, n_q) = (plan.table.longest, tensors.q.shape[2]);
     // Whole turns of keys; blocks of a list as they are.
-    let least = if blueprint.blocks { 1 } else { CHUNK };
+    let least = if flags.blocks { 1 } else { CHUNK };
     let share = longest.div_ceil(CHUNKS).next_multiple_of(least).max(1);
     let of_branch = longest.div_ceil(share).max(1);
     let chunks = of_branch * plan.branches;
-    let partial_out = empty(client, [batch * heads, n_q, chunks, blueprint.d_v]);
+    let partial_out = empty(client, [batch * heads, n_q, chunks, d_v]);
     let partial_lse = empty(client, [batch * heads, n_q, chunks, 1]);
     let address = address(&[
         (&tensors.q, dtype.size()),
@@ -57,15 +59,15 @@ pub(crate) fn decode(client: &Client, plan: &Plan, tensors: Forward) {
         plan.args(of_branch),
         share as u32,
         DecodeBlueprint {
-            d: blueprint.d,
-            d_v: blueprint.d_v,
+            d,
+            d_v,
             units: UNITS,
             chunk: CHUNK,
-            causal: blueprint.causal,
-            labels: blueprint.labels,
-            dropout: blueprint.dropout,
-            blocks: blueprint.blocks,
-            bias: blueprint.bias,
+            causal: flags.causal,
+            labels: flags.labels,
+            dropout: flags.dropout,
+            blocks: flags.blocks,
+            bias: flags.bias,
         },
         dtype,
     );
@@ -80,7 +82,7 @@ pub(crate) fn decode(client: &Client, plan: &Plan, tensors: Forward) {
         tensors.lse.into_tensor_arg(),
         plan.args(of_branch),
         chunks as u32,
-        blueprint.d_v,
+        d_v,
         UNITS,
         dtype,
     );

@@ -1,9 +1,8 @@
 //! The launches of a forward pass.
 
+use super::plan::Shape;
 use super::tensors::{address, empty, labels, none, or_none};
 use super::{Plan, decode};
-use crate::blueprint::Blueprint;
-use crate::unit::attention;
 use crate::walk::{Role, Rows};
 use cubecl::client::Client;
 use cubecl::ir::{ElemType, FloatKind};
@@ -31,16 +30,13 @@ pub struct Forward {
 /// Attention over the pairs of the plan's schedule.
 pub fn forward(client: &Client, plan: &Plan, tensors: Forward) {
     let (n_q, n_k) = (tensors.q.shape[2], tensors.k.shape[2]);
-    if n_q <= decode::ROWS && n_k >= decode::KEYS && !plan.blueprint.zero_keys {
+    if n_q <= decode::ROWS && n_k >= decode::KEYS && !plan.flags.zero_keys {
         return decode::decode(client, plan, tensors);
     }
-    let Plan {
-        batch,
-        heads,
-        dtype,
-        blueprint,
-        ..
-    } = *plan;
+    let dtype = plan.dtype;
+    let Shape {
+        batch, heads, d_v, ..
+    } = plan.shape;
     let side = plan.side(Rows::Queries);
     let float = ElemType::Float(FloatKind::F32);
     let launch = |role,
@@ -51,7 +47,6 @@ pub fn forward(client: &Client, plan: &Plan, tensors: Forward) {
         if tiles == 0 || batch * heads == 0 {
             return;
         }
-        let blueprint = Blueprint { role, ..blueprint };
         let Forward { q, k, v, .. } = tensors.clone();
         let size = dtype.size();
         let address = address(&[
@@ -62,35 +57,36 @@ pub fn forward(client: &Client, plan: &Plan, tensors: Forward) {
             (out, size),
         ]);
         let (q_labels, k_labels) = labels(client, &tensors.labels);
-        attention::launch(
+        let types = [dtype, if role == Role::Partial { float } else { dtype }];
+        launch!(
+            attention,
+            plan.queries,
+            role,
             client,
             plan.cubes(client, tiles, batch * heads),
-            CubeDim::new_1d(blueprint.units() as u32),
             address,
-            q.into_tensor_arg(),
-            k.into_tensor_arg(),
-            v.into_tensor_arg(),
-            q_labels,
-            k_labels,
-            or_none(client, &tensors.bias),
-            plan.table_arg(),
-            partial.0.into_tensor_arg(),
-            partial.1.into_tensor_arg(),
-            out.clone().into_tensor_arg(),
-            lse.clone().into_tensor_arg(),
-            plan.args(tiles),
-            blueprint,
-            [dtype, if role == Role::Partial { float } else { dtype }],
+            [
+                q.into_tensor_arg(),
+                k.into_tensor_arg(),
+                v.into_tensor_arg(),
+                q_labels,
+                k_labels,
+                or_none(client, &tensors.bias),
+                plan.table_arg(),
+                partial.0.into_tensor_arg(),
+                partial.1.into_tensor_arg(),
+                out.clone().into_tensor_arg(),
+                lse.clone().into_tensor_arg(),
+                plan.args(tiles),
+            ],
+            types
         );
     };
     let mut partial = (none(client), none(client));
     if side.partial_tiles > 0 {
         let rows = [batch, heads, side.partial_rows];
         let [a, b, c] = rows;
-        partial = (
-            empty(client, [a, b, c, blueprint.d_v]),
-            empty(client, [a, b, c, 1]),
-        );
+        partial = (empty(client, [a, b, c, d_v]), empty(client, [a, b, c, 1]));
         let nothing = (none(client), none(client));
         launch(
             Role::Partial,

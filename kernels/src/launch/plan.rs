@@ -2,14 +2,16 @@
 
 use super::{Declined, Problem};
 use crate::blueprint::Blueprint;
+use crate::mma::{Kernel, MmaBlueprint};
 use crate::rules::ArgsLaunch;
 use crate::table::{Side, Table};
 use crate::walk::{Role, Rows};
 use cubecl::client::Client;
-use cubecl::ir::{ElemType, FloatKind};
+use cubecl::ir::{ElemType, FloatKind, HardwareProperties};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 use longnet_pattern::{Dropout, MixGradient, Tail};
+use std::sync::OnceLock;
 
 /// The widest head that the kernels hold in registers.
 pub const WIDEST: usize = 256;
@@ -17,6 +19,16 @@ pub const WIDEST: usize = 256;
 const ROWS: usize = 64;
 /// Buffers of the kernel that has most, with the one of shapes and scalars.
 const BINDINGS: u32 = 16;
+
+/// Sizes of a problem.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub batch: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub d: usize,
+    pub d_v: usize,
+}
 
 /// Which of the op's two passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,15 +50,86 @@ pub struct Tiles {
     pub split: usize,
 }
 
+/// The kernels of a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Routine {
+    /// A row a unit, in tiles of these sizes: on every device.
+    Unit(Tiles),
+    /// On tensor cores, with tiles that suit registers and shared memory: f16 and bf16.
+    Mma,
+}
+
+impl Routine {
+    /// What `LONGNET_ROUTINE` names.
+    fn forced() -> Option<Self> {
+        static FORCED: OnceLock<Option<Routine>> = OnceLock::new();
+        *FORCED.get_or_init(|| {
+            let name = std::env::var("LONGNET_ROUTINE").ok()?;
+            let routine = Self::named(&name);
+            assert!(
+                routine.is_some(),
+                "LONGNET_ROUTINE={name}: not a routine; there are mma and unit:ROWS,STAGE,SPLIT, as unit:64,32,1"
+            );
+            routine
+        })
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        if name == "mma" {
+            return Some(Self::Mma);
+        }
+        let sizes: Result<Vec<usize>, _> = name
+            .strip_prefix("unit:")?
+            .split(',')
+            .map(str::parse)
+            .collect();
+        let [rows, stage, split] = sizes.ok()?.try_into().ok()?;
+        let right = rows > 0 && stage > 0 && stage.is_multiple_of(8) && split > 0;
+        right.then_some(Self::Unit(Tiles { rows, stage, split }))
+    }
+}
+
+/// A kernel to launch, but for its role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Compiled {
+    Unit(Blueprint),
+    Mma(MmaBlueprint),
+}
+
+impl Compiled {
+    /// Rows of a tile.
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::Unit(blueprint) => blueprint.rows,
+            Self::Mma(blueprint) => blueprint.rows(),
+        }
+    }
+
+    fn merging(self, merges: bool) -> Self {
+        match self {
+            Self::Unit(blueprint) => Self::Unit(Blueprint {
+                merges,
+                ..blueprint
+            }),
+            Self::Mma(blueprint) => Self::Mma(MmaBlueprint {
+                merges,
+                ..blueprint
+            }),
+        }
+    }
+}
+
 /// A pass over a problem that a device can run, with its schedule on the device.
 #[derive(Debug)]
 pub struct Plan {
-    pub(crate) blueprint: Blueprint,
+    /// The kernel over queries, and in a backward pass the one over keys.
+    pub(crate) queries: Compiled,
+    pub(crate) keys: Compiled,
+    pub(crate) shape: Shape,
     pub(crate) table: Table,
     pub(crate) words: Handle,
-    pub(crate) heads: usize,
-    pub(crate) kv_heads: usize,
-    pub(crate) batch: usize,
+    /// What the problem asks of every kernel.
+    pub(crate) flags: Blueprint,
     pub(crate) branches: usize,
     pub(crate) dtype: ElemType,
     q_block: usize,
@@ -79,6 +162,31 @@ impl Tiles {
         tiles
     }
 
+    /// The blueprint, if the device holds it.
+    fn within(
+        &self,
+        problem: &Problem,
+        hardware: &HardwareProperties,
+    ) -> Result<Blueprint, Declined> {
+        let blueprint = self.blueprint(problem);
+        let (memory, units) = (blueprint.shared_memory(), blueprint.units());
+        for (what, needs, has) in [
+            (
+                "bytes of shared memory",
+                memory,
+                hardware.max_shared_memory_size,
+            ),
+            ("units", units, hardware.max_units_per_cube as usize),
+        ] {
+            if needs > has {
+                return Err(Declined(format!(
+                    "a tile takes {needs} {what}, the device has {has}"
+                )));
+            }
+        }
+        Ok(blueprint)
+    }
+
     fn blueprint(&self, problem: &Problem) -> Blueprint {
         let schedule = problem.schedule;
         Blueprint {
@@ -101,21 +209,36 @@ impl Tiles {
 }
 
 impl Plan {
-    /// How `pass` over `problem` runs on the device of `client`.
+    /// How `pass` over `problem` runs on the device of `client`, or by the routine that the environment variable
+    /// `LONGNET_ROUTINE` names: `mma`, or `unit:ROWS,STAGE,SPLIT` (see [`Tiles`]).
     ///
     /// # Errors
     ///
     /// What the device or the kernels cannot do.
     pub fn new(client: &Client, problem: &Problem, pass: Pass) -> Result<Self, Declined> {
-        Self::with_tiles(client, problem, Tiles::suiting(client, problem, pass))
+        if let Some(routine) = Routine::forced() {
+            return Self::with_routine(client, problem, pass, routine);
+        }
+        if let Ok(plan) = Self::with_routine(client, problem, pass, Routine::Mma)
+            .inspect_err(|reason| log::debug!("attention without tensor cores: {reason}"))
+        {
+            return Ok(plan);
+        }
+        let tiles = Tiles::suiting(client, problem, pass);
+        Self::with_routine(client, problem, pass, Routine::Unit(tiles))
     }
 
-    /// As [`Plan::new`], with tiles of these sizes.
+    /// As [`Plan::new`], by this routine.
     ///
     /// # Errors
     ///
     /// As [`Plan::new`].
-    pub fn with_tiles(client: &Client, problem: &Problem, tiles: Tiles) -> Result<Self, Declined> {
+    pub fn with_routine(
+        client: &Client,
+        problem: &Problem,
+        pass: Pass,
+        routine: Routine,
+    ) -> Result<Self, Declined> {
         let properties = client.properties();
         let hardware = &properties.hardware;
         let (schedule, dtype) = (problem.schedule, problem.dtype);
@@ -145,37 +268,33 @@ impl Plan {
                 hardware.max_bindings
             )));
         }
-        let mut blueprint = tiles.blueprint(problem);
-        let limits = [
-            (
-                "bytes of shared memory",
-                blueprint.shared_memory(),
-                hardware.max_shared_memory_size,
-            ),
-            (
-                "units",
-                blueprint.units(),
-                hardware.max_units_per_cube as usize,
-            ),
-        ];
-        for (what, needs, has) in limits {
-            if needs > has {
-                return Err(Declined(format!(
-                    "a tile takes {needs} {what}, the device has {has}"
-                )));
+        let [queries, keys] = match (routine, pass) {
+            (Routine::Unit(tiles), _) => [Compiled::Unit(tiles.within(problem, hardware)?); 2],
+            (Routine::Mma, Pass::Forward) => {
+                [Compiled::Mma(MmaBlueprint::new(problem, Kernel::Forward, properties)?); 2]
             }
-        }
-        let table =
-            Table::new(schedule, problem.kv_heads, tiles.rows, tiles.rows).map_err(Declined)?;
-        blueprint.merges = table.queries.partial_tiles > 0;
+            (Routine::Mma, Pass::Backward) => [
+                Compiled::Mma(MmaBlueprint::new(problem, Kernel::Queries, properties)?),
+                Compiled::Mma(MmaBlueprint::new(problem, Kernel::Keys, properties)?),
+            ],
+        };
+        let table = Table::new(schedule, problem.kv_heads, queries.rows(), keys.rows())
+            .map_err(Declined)?;
+        let merges = table.queries.partial_tiles > 0;
         let dropout = problem.dropout.unwrap_or(Dropout { p: 0.0, seed: 0 });
         Ok(Self {
-            blueprint,
+            queries: queries.merging(merges),
+            keys: keys.merging(merges),
+            shape: Shape {
+                batch: problem.batch,
+                heads: schedule.heads(),
+                kv_heads: problem.kv_heads,
+                d: problem.d,
+                d_v: problem.d_v,
+            },
+            flags: Tiles::suiting(client, problem, pass).blueprint(problem),
             words: client.create_from_slice(u32::as_bytes(&table.words)),
             table,
-            heads: schedule.heads(),
-            kv_heads: problem.kv_heads,
-            batch: problem.batch,
             branches: schedule.branches(),
             dtype,
             q_block: schedule.mask().map_or(1, |mask| mask.grid().q_block),
@@ -205,7 +324,7 @@ impl Plan {
 
     /// Tiles of a query block of a block mask.
     pub(crate) fn tiles_a_block(&self) -> usize {
-        self.q_block.div_ceil(self.blueprint.rows)
+        self.q_block.div_ceil(self.queries.rows())
     }
 
     pub(crate) fn side(&self, rows: Rows) -> &Side {
@@ -225,5 +344,31 @@ impl Plan {
     pub(crate) fn table_arg(&self) -> BufferArg {
         // SAFETY: the handle was made from as many words.
         unsafe { BufferArg::from_raw_parts(self.words.clone(), self.table.words.len()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routines_have_names() {
+        let tiles = Tiles {
+            rows: 32,
+            stage: 16,
+            split: 2,
+        };
+        assert_eq!(Routine::named("unit:32,16,2"), Some(Routine::Unit(tiles)));
+        assert_eq!(Routine::named("mma"), Some(Routine::Mma));
+        for wrong in [
+            "",
+            "unit",
+            "unit:32,16",
+            "unit:32,12,2",
+            "unit:0,8,1",
+            "unit:32,16,x",
+        ] {
+            assert_eq!(Routine::named(wrong), None, "{wrong}");
+        }
     }
 }

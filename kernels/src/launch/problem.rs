@@ -20,6 +20,8 @@ pub struct Problem<'a> {
     pub bias: bool,
     /// Type of queries, keys and values.
     pub dtype: ElemType,
+    /// Whether the rows of all tensors lie as tensor cores need them: see [`crate::mma::aligned`].
+    pub aligned: bool,
     /// Batch entries.
     pub batch: usize,
     /// Heads of keys and values.

@@ -204,6 +204,9 @@ fn supported(problem: &Problem, properties: &DeviceProperties) -> Result<(), Dec
             ));
         }
     }
+    if !problem.aligned {
+        return decline("rows do not begin at multiples of 16 bytes".into());
+    }
     let scale = problem.scale as f32;
     if !(scale > 0.0 && (scale * std::f32::consts::LOG2_E).is_finite()) {
         return decline(format!(

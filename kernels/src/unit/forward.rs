@@ -125,7 +125,6 @@ pub fn attention<E: Float, O: Float>(
                 batch * table[3],
                 &mut keys,
                 d,
-                blueprint.labels,
                 blueprint,
             );
             stage::<E>(
@@ -138,7 +137,6 @@ pub fn attention<E: Float, O: Float>(
                 batch * table[3],
                 &mut values,
                 d_v,
-                blueprint.labels,
                 blueprint,
             );
             if comptime!(blueprint.labels) {

@@ -125,21 +125,30 @@ pub fn key_gradients<E: Float, O: Float>(
             while begin < end {
                 sync_cube();
                 let (first, count) = (tile.q_row(begin), end - begin);
-                stage::<E>(
+                stage_seeing::<E>(
                     q,
                     q_at,
                     first,
                     tile.step,
                     count,
-                    q_labels,
-                    0u32,
+                    lse,
+                    flat * lse.shape(2),
+                    args.empty,
                     &mut queries,
                     d,
-                    false,
                     blueprint,
                 );
-                stage::<E>(
-                    dout, dout_at, first, tile.step, count, q_labels, 0u32, &mut douts, d_v, false,
+                stage_seeing::<E>(
+                    dout,
+                    dout_at,
+                    first,
+                    tile.step,
+                    count,
+                    lse,
+                    flat * lse.shape(2),
+                    args.empty,
+                    &mut douts,
+                    d_v,
                     blueprint,
                 );
                 if UNIT_POS < staged as u32 && UNIT_POS < count {

@@ -152,7 +152,6 @@ pub fn query_gradients<E: Float, O: Float>(
                     batch * table[3],
                     &mut keys,
                     d,
-                    blueprint.labels,
                     blueprint,
                 );
                 stage::<E>(
@@ -165,7 +164,6 @@ pub fn query_gradients<E: Float, O: Float>(
                     batch * table[3],
                     &mut values,
                     d_v,
-                    blueprint.labels,
                     blueprint,
                 );
                 if comptime!(blueprint.labels) {

@@ -131,7 +131,6 @@ pub(crate) fn stage<E: Float>(
     labels_at: u32,
     into: &mut Shared<[Four]>,
     #[comptime] width: usize,
-    #[comptime] hides: bool,
     #[comptime] blueprint: Blueprint,
 ) {
     let groups = comptime!(blueprint.padded(width));
@@ -141,21 +140,66 @@ pub(crate) fn stage<E: Float>(
     for turn in 0..comptime!(total.div_ceil(units)) {
         let at = UNIT_POS as usize + turn * units;
         if at < total {
-            let row = (at / groups) as u32;
-            let mut value = Four::new(0.0f32);
-            let mut here = row < count;
-            if comptime!(hides) {
+            let number = (at / groups) as u32;
+            let row = first + number * step;
+            let mut here = number < count;
+            if comptime!(blueprint.labels) {
                 if here {
-                    here = labels[(labels_at + first + row * step) as usize] != HIDDEN;
+                    here = labels[(labels_at + row) as usize] != HIDDEN;
                 }
             }
-            if here {
-                let start = start + (first + row * step) as usize * x.stride(2);
-                value = four::<E>(x, start, at % groups, width);
-            }
-            into[at] = value;
+            into[at] = row_or_zeros::<E>(x, start, row, at % groups, here, width);
         }
     }
+}
+
+/// As [`stage`], for rows of queries: zeros where nothing was seen, which `lse` tells (`empty`, minus infinity).
+#[cube]
+pub(crate) fn stage_seeing<E: Float>(
+    x: &Tensor<E>,
+    start: usize,
+    first: u32,
+    step: u32,
+    count: u32,
+    lse: &Tensor<f32>,
+    lse_at: usize,
+    empty: f32,
+    into: &mut Shared<[Four]>,
+    #[comptime] width: usize,
+    #[comptime] blueprint: Blueprint,
+) {
+    let groups = comptime!(blueprint.padded(width));
+    let units = comptime!(blueprint.units());
+    let total = comptime!(groups * blueprint.stage);
+    #[unroll]
+    for turn in 0..comptime!(total.div_ceil(units)) {
+        let at = UNIT_POS as usize + turn * units;
+        if at < total {
+            let number = (at / groups) as u32;
+            let row = first + number * step;
+            let mut here = number < count;
+            if here {
+                here = lse[lse_at + row as usize] != empty;
+            }
+            into[at] = row_or_zeros::<E>(x, start, row, at % groups, here, width);
+        }
+    }
+}
+
+#[cube]
+fn row_or_zeros<E: Float>(
+    x: &Tensor<E>,
+    start: usize,
+    row: u32,
+    group: usize,
+    here: bool,
+    #[comptime] width: usize,
+) -> Four {
+    let mut value = Four::new(0.0f32);
+    if here {
+        value = four::<E>(x, start + row as usize * x.stride(2), group, width);
+    }
+    value
 }
 
 /// The sum over the units of a row.

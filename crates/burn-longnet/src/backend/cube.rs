@@ -14,6 +14,7 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use burn_longnet_kernels::launch::{Backward, Forward, Pass, Plan, Problem, backward, forward};
+use burn_longnet_kernels::mma::aligned;
 
 impl SparseAttentionOps for CubeBackend {
     fn sparse_attention_forward(
@@ -24,7 +25,7 @@ impl SparseAttentionOps for CubeBackend {
         bias: Bias<Self>,
         spec: AttentionSpec,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let Some(plan) = plan(Pass::Forward, &q, &k, &v, &labels, &bias, &spec) else {
+        let Some(plan) = plan(Pass::Forward, &q, &k, &v, &labels, &bias, &[], &spec) else {
             return fallback::forward::<Self>(q, k, v, labels, bias, &spec);
         };
         let [batch, heads, n_q, _] = q.shape().dims();
@@ -61,7 +62,16 @@ impl SparseAttentionOps for CubeBackend {
         FloatTensor<Self>,
         FloatTensor<Self>,
     ) {
-        let Some(plan) = plan(Pass::Backward, &q, &k, &v, &labels, &bias, &spec) else {
+        let Some(plan) = plan(
+            Pass::Backward,
+            &q,
+            &k,
+            &v,
+            &labels,
+            &bias,
+            &[&out, &dout],
+            &spec,
+        ) else {
             return fallback::backward::<Self>(q, k, v, labels, bias, out, lse, dout, dlse, &spec);
         };
         let [dq, dk, dv] = [&q, &k, &v].map(|t| empty(t, t.shape(), t.dtype));
@@ -99,6 +109,7 @@ fn plan(
     v: &CubeTensor,
     labels: &Labels<CubeBackend>,
     bias: &Bias<CubeBackend>,
+    others: &[&CubeTensor],
     spec: &AttentionSpec,
 ) -> Option<Plan> {
     let problem = Problem {
@@ -109,6 +120,7 @@ fn plan(
         labels: matches!(labels, Labels::Pair { .. }),
         bias: matches!(bias, Bias::Blocks(_)),
         dtype: dtype_to_elem_type(q.dtype),
+        aligned: [q, k, v].iter().chain(others).all(|t| is_aligned(t)),
         batch: q.shape()[0],
         kv_heads: k.shape()[1],
         d: q.shape()[3],
@@ -117,6 +129,11 @@ fn plan(
     Plan::new(&q.client, &problem, pass)
         .inspect_err(|reason| log::warn!("sparse attention runs in plain tensor ops: {reason}"))
         .ok()
+}
+
+fn is_aligned(tensor: &CubeTensor) -> bool {
+    let offset = tensor.handle.offset_start.unwrap_or(0);
+    aligned(tensor.meta.shape(), tensor.meta.strides(), offset).is_ok()
 }
 
 fn empty(like: &CubeTensor, shape: impl Into<Shape>, dtype: DType) -> CubeTensor {

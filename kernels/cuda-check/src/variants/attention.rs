@@ -1,6 +1,6 @@
 //! Forward and backward through the project's own launches.
 
-use burn_longnet_kernels::launch::{self, Backward, Forward, Pass, Plan, Tiles};
+use burn_longnet_kernels::launch::{self, Backward, Forward, Pass, Plan, Routine, Tiles};
 use cubecl::client::Client;
 use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::*;
@@ -387,6 +387,8 @@ fn run(
         labels: problem.labels.is_some(),
         bias: problem.biases > 0,
         dtype: ElemType::Float(kind),
+        // Rows are five numbers further apart than they are long.
+        aligned: false,
         batch,
         kv_heads,
         d,
@@ -394,7 +396,7 @@ fn run(
     };
     let plan = |pass| {
         match choice.tiles {
-            Some(tiles) => Plan::with_tiles(client, &call, tiles),
+            Some(tiles) => Plan::with_routine(client, &call, pass, Routine::Unit(tiles)),
             None => Plan::new(client, &call, pass),
         }
         .map_err(|declined| declined.to_string())

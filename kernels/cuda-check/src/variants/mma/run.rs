@@ -180,6 +180,7 @@ impl Device<'_> {
             labels: p.labels.is_some(),
             bias: p.bias.is_some(),
             dtype: self.way.half.kind(),
+            aligned: true,
             batch: p.batch,
             kv_heads: p.kv_heads,
             d: p.d,
