@@ -12,7 +12,12 @@
 
 pub mod blueprint;
 pub mod launch;
-#[allow(missing_docs, reason = "the macros of CubeCL write items without")]
+#[allow(
+    missing_docs,
+    clippy::collapsible_if,
+    clippy::manual_is_multiple_of,
+    reason = "the macros of CubeCL write items without; what is known when a kernel is compiled stands by itself"
+)]
 pub mod mma;
 #[allow(missing_docs, reason = "the macros of CubeCL write items without")]
 pub mod rules;
