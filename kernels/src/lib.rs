@@ -14,7 +14,12 @@ pub mod blueprint;
 #[allow(missing_docs, reason = "the macros of CubeCL write items without")]
 pub mod decode;
 pub mod launch;
-#[allow(missing_docs, reason = "the macros of CubeCL write items without")]
+#[allow(
+    missing_docs,
+    clippy::collapsible_if,
+    clippy::manual_is_multiple_of,
+    reason = "the macros of CubeCL write items without; what is known when a kernel is compiled stands by itself"
+)]
 pub mod mma;
 #[allow(missing_docs, reason = "the macros of CubeCL write items without")]
 pub mod rules;

@@ -32,7 +32,11 @@ pub(crate) fn exp2(x: f32, #[comptime] ptx: bool) -> f32 {
 
 /// The name of `E` in PTX.
 #[cube]
-#[allow(unused_variables, reason = "the closure is the body")]
+#[allow(
+    unused_variables,
+    clippy::extra_unused_type_parameters,
+    reason = "the closure is the body, and reads the type"
+)]
 fn name_of<E: Float>() -> comptime_type!(&'static str) {
     intrinsic!(|scope| {
         match E::elem_type(scope) {
