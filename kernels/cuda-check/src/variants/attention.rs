@@ -175,7 +175,7 @@ pub fn variants() -> Vec<Variant> {
 
 /// Runs all kernels of a problem, and compares.
 fn check(client: &Client, problem: &Problem, choice: Choice) -> Result<(), String> {
-    let inputs = inputs(problem, choice.kind);
+    let inputs = poisoned(problem, inputs(problem, choice.kind));
     let results = run(client, problem, choice, &inputs)?;
     let expected = problem.solve(&inputs);
     // Relative errors; f32's is the project's law, the others allow for results rounded to the type
@@ -247,6 +247,22 @@ fn inputs(problem: &Problem, kind: FloatKind) -> Inputs {
         dlse: draw(heads * n_q, 5, FloatKind::F32),
         bias: draw(problem.biases * blocks, 6, FloatKind::F32),
     }
+}
+
+/// NaN in the keys that labels hide.
+fn poisoned(problem: &Problem, mut inputs: Inputs) -> Inputs {
+    let Some([_, labels]) = &problem.labels else {
+        return inputs;
+    };
+    let (_, n_k) = problem.rows();
+    for (tensor, width) in [(&mut inputs.k, problem.d), (&mut inputs.v, problem.d_v)] {
+        for (at, row) in tensor.chunks_mut(width).enumerate() {
+            if labels[at / n_k / problem.kv_heads * n_k + at % n_k] == HIDDEN {
+                row.fill(f64::NAN);
+            }
+        }
+    }
+    inputs
 }
 
 fn round(x: f64, kind: FloatKind) -> f64 {
