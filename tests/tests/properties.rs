@@ -2,7 +2,7 @@
 
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Bool, DType, Device, Tensor, TensorData};
 use burn_longnet::functional::{AttentionOptions, sparse_attention};
 use longnet_pattern::{DilatedPattern, Dropout, Pattern, Span};
 use longnet_tests::blocks::Blocks;
@@ -241,6 +241,42 @@ fn a_mask_of_all_blocks_is_one_branch_of_the_whole_length() {
             bias: None,
         });
         same(&masked, &dense, &inputs(&dense, n as u64), "dense");
+    }
+}
+
+#[test]
+fn a_window_of_blocks_is_dense_attention_under_its_mask() {
+    let device = Device::flex().autodiff();
+    let (n, d, block) = (100, 8, 12);
+    for causal in [false, true] {
+        let mut problem = Problem::new(Dilated::new(2, &[(n, 1)], causal), n, d);
+        let near = |i: usize, j: usize| i.abs_diff(j) <= 2;
+        let row = |i| (0..n.div_ceil(block)).map(|j| near(i, j)).collect();
+        problem.blocks = Some(Blocks {
+            size: [block; 2],
+            set: vec![(0..n.div_ceil(block)).map(row).collect(); 2],
+            bias: None,
+        });
+        let mut x = inputs(&problem, 4);
+        x.dlse = None;
+        let hidden: Vec<bool> = (0..n * n)
+            .map(|pair| (pair / n, pair % n))
+            .map(|(i, j)| !near(i / block, j / block) || causal && j > i)
+            .collect();
+        let hidden = Tensor::<2, Bool>::from_data(TensorData::new(hidden, [n, n]), &device);
+        let hidden = hidden.unsqueeze::<4>().expand([1, 2, n, n]);
+        let want = differentiate(&problem, &x, &device, F32, PLAIN, |q, k, v| {
+            let options = AttentionModuleOptions::default();
+            let lse = Tensor::zeros([1, 2, n], &device);
+            (attention(q, k, v, Some(hidden), None, options), lse)
+        });
+        for (name, run) in IMPLEMENTATIONS {
+            let got = run(&problem, &x);
+            for ((tensor, got), (_, want)) in got.named().into_iter().zip(want.named()) {
+                let far = relative_rms(got, want);
+                assert!(tensor == "lse" || far < 3e-6, "{name}: {tensor} {far:e}");
+            }
+        }
     }
 }
 

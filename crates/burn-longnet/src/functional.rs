@@ -11,7 +11,8 @@ use longnet_pattern::{Dropout, HIDDEN, MixGradient, Pattern, Precision, Span, Ta
 pub struct AttentionOptions {
     /// The factor of the scores. Default: `1 / sqrt(d)`.
     pub scale: Option<f64>,
-    /// How the weights that mix branches are treated in the backward pass. Default: exact.
+    /// How the weights that mix branches are treated in the backward pass; a block mask mixes nothing. Default:
+    /// exact.
     pub gradient: MixGradient,
     /// How exact the products of f32 tensors must be. Default: the highest precision.
     pub precision: Precision,

@@ -11,7 +11,8 @@ pub struct AttentionSpec {
     pub schedule: Schedule,
     /// The factor of the scores.
     pub scale: f64,
-    /// How the weights that mix branches are treated in the backward pass.
+    /// How the weights that mix branches are treated in the backward pass; a block mask mixes nothing, and its
+    /// gradient is exact.
     pub gradient: MixGradient,
     /// How exact products of f32 must be; a backend may be more exact.
     pub precision: Precision,

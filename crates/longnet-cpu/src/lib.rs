@@ -6,7 +6,7 @@
 //! (the branch mix of LongNet, arXiv 2307.02486 section 2.2, is exactly that softmax). Scores exist
 //! for one tile at a time: scratch memory is a few MiB a thread, whatever the length. The backward pass
 //! also keeps, for the kv heads in progress (one a thread), the sums of dq of the rows that the current
-//! keys reach: as many as the longest segment has.
+//! keys reach: as many as the longest segment has, or as see the same blocks of a mask.
 //!
 //! Results have the same bits for any number of threads.
 //!

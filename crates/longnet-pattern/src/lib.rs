@@ -34,6 +34,7 @@ pub mod dropout;
 mod error;
 mod explain;
 mod pattern;
+mod residues;
 mod rules;
 pub mod run;
 pub mod schedule;

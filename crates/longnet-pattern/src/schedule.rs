@@ -1,9 +1,8 @@
 //! A pattern over a query range and a key range, in the form that kernels walk.
 
 use crate::dilated::LARGEST;
-use crate::{
-    BlockMask, BlockRuns, Branch, DilatedPattern, Pattern, PatternError, Progression, Run, Tail,
-};
+use crate::residues::{ResidueRuns, Residues};
+use crate::{BlockMask, BlockRuns, Branch, DilatedPattern, Pattern, PatternError, Run, Tail};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -82,13 +81,6 @@ pub struct Schedule {
 enum Walk {
     Residues(Arc<[Residues]>),
     Blocks(BlockMask),
-}
-
-/// One branch, with the residue that each head takes in its segments.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Residues {
-    branch: Branch,
-    offsets: Box<[Option<usize>]>,
 }
 
 impl Schedule {
@@ -234,8 +226,8 @@ impl Schedule {
         let [q, k] = self.positions(&rows, &keys);
         Runs(match &self.walk {
             Walk::Residues(branches) => {
-                let Residues { branch, offsets } = &branches[branch];
-                Walker::Residues(ResidueRuns::new(self, *branch, offsets[head], q, k))
+                let (residues, span) = (&branches[branch], self.span);
+                Walker::Residues(ResidueRuns::new(residues, head, span, self.causal, q, k))
             }
             Walk::Blocks(mask) => {
                 assert_eq!(branch, 0, "a block mask has one branch");
@@ -294,38 +286,17 @@ impl Schedule {
         if self.causal && j > i {
             return 0;
         }
-        let sees = |r: &&Residues| {
-            let Branch {
-                segment: w,
-                dilation,
-            } = r.branch;
-            i / w == j / w
-                && [i, j]
-                    .iter()
-                    .all(|p| r.offsets[head] == Some(p % w % dilation))
-        };
-        branches.iter().filter(sees).count()
+        branches.iter().filter(|r| r.sees(head, i, j)).count()
     }
 
     /// [`Tail::ZeroKeys`]: how many zero keys `branch` adds to query row `a` of `head`.
     pub fn zero_keys(&self, branch: usize, head: usize, a: usize) -> usize {
-        let Walk::Residues(branches) = &self.walk else {
-            return 0;
-        };
-        let Residues {
-            branch: Branch { segment, dilation },
-            offsets,
-        } = &branches[branch];
-        let Some(offset) = offsets[head] else {
-            return 0;
-        };
-        if self.tail == Tail::Masked || self.causal || a % segment % dilation != offset {
-            return 0;
+        match &self.walk {
+            Walk::Residues(branches) if self.tail == Tail::ZeroKeys && !self.causal => {
+                branches[branch].zero_keys(head, a, self.span.n_k)
+            }
+            _ => 0,
         }
-        let n = self.span.n_k;
-        let g = n.min(*segment);
-        let filled = g.min(n - a / segment * segment);
-        g.div_ceil(*dilation) - filled.saturating_sub(offset).div_ceil(*dilation)
     }
 
     /// Memory that the schedule takes, in bytes, with that of the lists that it shares with its pattern.
@@ -359,77 +330,5 @@ impl Iterator for Runs {
             Walker::Residues(runs) => runs.next(),
             Walker::Blocks(runs) => runs.next().map(|(run, _)| run),
         }
-    }
-}
-
-/// The runs of a dilated branch.
-#[derive(Clone, Debug)]
-struct ResidueRuns {
-    span: Span,
-    branch: Branch,
-    offset: Option<usize>,
-    causal: bool,
-    /// Positions of the queries and the keys, and the segments that hold both.
-    q: Range<usize>,
-    k: Range<usize>,
-    segments: Range<usize>,
-}
-
-impl ResidueRuns {
-    fn new(
-        schedule: &Schedule,
-        branch: Branch,
-        offset: Option<usize>,
-        q: Range<usize>,
-        k: Range<usize>,
-    ) -> Self {
-        let segments = if offset.is_none() || q.is_empty() || k.is_empty() {
-            0..0
-        } else {
-            // A run needs both a query and a key in its segment.
-            q.start.max(k.start) / branch.segment..(q.end.min(k.end)).div_ceil(branch.segment)
-        };
-        Self {
-            span: schedule.span,
-            branch,
-            offset,
-            causal: schedule.causal,
-            q,
-            k,
-            segments,
-        }
-    }
-
-    /// The positions of `range` on the residue of the segment at `start`.
-    fn on_residue(&self, start: usize, range: &Range<usize>) -> Progression {
-        let Branch {
-            segment,
-            dilation: step,
-        } = self.branch;
-        let residue = start + self.offset.expect("a head without offset has no segments");
-        let low = range.start.max(start);
-        let high = range.end.min(start + segment);
-        let first = residue + low.saturating_sub(residue).div_ceil(step) * step;
-        Progression {
-            first,
-            step,
-            len: high.saturating_sub(first).div_ceil(step),
-        }
-    }
-
-    fn next(&mut self) -> Option<Run> {
-        while let Some(segment) = self.segments.next() {
-            let start = segment * self.branch.segment;
-            let (q, k) = (
-                self.on_residue(start, &self.q),
-                self.on_residue(start, &self.k),
-            );
-            if let Some(mut run) = Run::cut(q, k, self.causal) {
-                run.q.first -= self.span.q_start;
-                run.k.first -= self.span.k_start;
-                return Some(run);
-            }
-        }
-        None
     }
 }

@@ -5,6 +5,7 @@
 //! of a row or of a key are merged in pairs. Memory is in proportion to the visited pairs of one branch (of
 //! the head with the most blocks, for each). Everything is computed in f32, f64 for f64 inputs.
 
+mod bias;
 mod branch;
 mod collect;
 mod tensors;

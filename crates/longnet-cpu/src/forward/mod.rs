@@ -1,19 +1,20 @@
 //! The forward pass.
 
-use crate::buffer::Buffer;
+mod state;
+
 use crate::context::{Context, check_len};
 use crate::decode;
 use crate::element::Element;
-use crate::kernels::{PANEL, STEP};
-use crate::pack::{consecutive, scatter};
+use crate::kernels::PANEL;
 use crate::packed::{Packed, packed_rows};
 use crate::problem::Problem;
 use crate::real::Real;
-use crate::rules::{Columns, Rules, Sight, factor_row};
+use crate::rules::{Columns, Rules};
 use crate::tiles::{Forms, Source, Tiles};
 use crate::view::View;
 use crate::work;
 use longnet_pattern::{BlockMask, Run};
+use state::{Keys, State};
 use std::ops::Range;
 
 /// Keys of a tile.
@@ -30,6 +31,7 @@ struct Item<'a, E: Element> {
 
 /// Scratch of a thread.
 struct Scratch<E: Element, T: Tiles<E>> {
+    tiles: T,
     state: State<E, T>,
     /// Keys of a run.
     k: T::Side,
@@ -37,18 +39,6 @@ struct Scratch<E: Element, T: Tiles<E>> {
     keys: Columns,
     /// Keys that several runs of a block mask share.
     packed: Packed<E, T>,
-}
-
-/// The state of an item's rows: `o` is relative to `2^m`, as is `l`.
-struct State<E: Element, T: Tiles<E>> {
-    tiles: T,
-    _thread: T::Thread,
-    q: T::Side,
-    p: T::Weights,
-    o: Buffer<E::Acc>,
-    m: Buffer<E::Acc>,
-    l: Buffer<E::Acc>,
-    factors: Buffer<E::Acc>,
 }
 
 pub fn forward<E: Element, T: Tiles<E>>(
@@ -94,11 +84,7 @@ pub fn forward<E: Element, T: Tiles<E>>(
     } else {
         keys
     };
-    let (left, panels, right) = (
-        Forms {
-            left: true,
-            ..Forms::default()
-        },
+    let (panels, right) = (
         Forms {
             panels: true,
             ..Forms::default()
@@ -109,16 +95,8 @@ pub fn forward<E: Element, T: Tiles<E>>(
         },
     );
     let scratch = || Scratch {
-        state: State {
-            tiles,
-            _thread: tiles.thread(),
-            q: tiles.side(rows, cx.d, left),
-            p: tiles.weights(T::GROUPS[0], keys + STEP),
-            o: Buffer::new(rows * cx.d_v_pad),
-            m: Buffer::new(rows),
-            l: Buffer::new(rows),
-            factors: factor_row(problem.dropout.is_some(), keys),
-        },
+        tiles,
+        state: State::new(tiles, &cx, rows, keys),
         k: tiles.side(kept, cx.d, panels),
         v: tiles.side(kept, cx.d_v, right),
         keys: Columns::default(),
@@ -180,7 +158,7 @@ impl<E: Element, T: Tiles<E>> Scratch<E, T> {
 
     /// Adds the keys of a run to the state of its rows. `first` is the item's first row.
     fn run(&mut self, cx: &Context<E>, rules: &Rules, at: [usize; 2], first: usize, run: &Run) {
-        let tiles = self.state.tiles;
+        let tiles = self.tiles;
         for start in (0..run.k.len).step_by(KEYS) {
             let block = run.k.slice(start..run.k.len.min(start + KEYS));
             self.keys.load(block, |b| rules.key(b));
@@ -211,7 +189,7 @@ impl<E: Element, T: Tiles<E>> Scratch<E, T> {
         rows: &Range<usize>,
         keys: &Range<usize>,
     ) {
-        (self.packed).load(self.state.tiles, cx, rules, at, rows, keys);
+        (self.packed).load(self.tiles, cx, rules, at, rows, keys);
         for (run, block) in cx.runs(0, at[1], rows.clone(), keys.clone()) {
             let bias = cx.bias_base_2(at[0], block);
             // Such a block adds weights of 0.
@@ -266,125 +244,4 @@ fn parts_of_keys<E: Element>(
     parts
         .into_iter()
         .map(move |part| row(part * size)..row((part + 1) * size))
-}
-
-/// Packed keys of a run.
-struct Keys<'a, E: Element, T: Tiles<E>> {
-    k: &'a T::Side,
-    v: &'a T::Side,
-    columns: &'a Columns,
-    /// The first of them among the packed rows.
-    at: usize,
-    /// How many keys of the run come before them.
-    start: usize,
-    len: usize,
-    /// What is added to their scores.
-    bias: E::Acc,
-}
-
-impl<E: Element, T: Tiles<E>> State<E, T> {
-    /// Rows that have seen nothing.
-    fn start(&mut self, cx: &Context<E>, at: [usize; 2], rows: &Range<usize>) {
-        let [factor, _] = self.tiles.factors(cx.scale_base_2());
-        let queries = Source {
-            view: &cx.q,
-            at,
-            rows: consecutive(rows),
-        };
-        self.tiles.load(&mut self.q, 0, queries, |_| false, factor);
-        self.o.fill(E::Acc::ZERO);
-        let schedule = cx.schedule();
-        for (i, row) in rows.clone().enumerate() {
-            // Zero keys have a score of 0 and add nothing to the output.
-            let zeros: usize = (0..schedule.branches())
-                .map(|b| schedule.zero_keys(b, at[1], row))
-                .sum();
-            self.l[i] = E::Acc::from_f64(zeros as f64);
-            self.m[i] = if zeros > 0 {
-                E::Acc::ZERO
-            } else {
-                E::Acc::NEG_INFINITY
-            };
-        }
-    }
-
-    /// Writes the results.
-    fn finish(&self, cx: &Context<E>, out: &mut [E], lse: &mut [E::Acc]) {
-        scatter(out, cx.d_v, &self.o, cx.d_v_pad, |i| {
-            if self.l[i] == E::Acc::ZERO {
-                E::Acc::ZERO
-            } else {
-                E::Acc::ONE / self.l[i]
-            }
-        });
-        for ((lse, &m), &l) in lse.iter_mut().zip(&*self.m).zip(&*self.l) {
-            let base_2 = m.to_f64() + l.to_f64().log2();
-            *lse = E::Acc::from_f64(base_2 * std::f64::consts::LN_2);
-        }
-    }
-
-    /// Adds packed keys of a run to the state of its rows. `first` is the item's first row.
-    fn keys(&mut self, cx: &Context<E>, rules: &Rules, first: usize, run: &Run, keys: &Keys<E, T>) {
-        let first_row = run.first_row(keys.start) / T::ALIGN * T::ALIGN;
-        for group in (first_row..run.q.len).step_by(T::GROUPS[0]) {
-            let group = group..run.q.len.min(group + T::GROUPS[0]);
-            self.tile(cx, rules, first, run, group, keys);
-        }
-    }
-
-    /// Adds packed keys to the rows `group` of the run.
-    fn tile(
-        &mut self,
-        cx: &Context<E>,
-        rules: &Rules,
-        first: usize,
-        run: &Run,
-        group: Range<usize>,
-        keys: &Keys<E, T>,
-    ) {
-        let visible = |a: usize| run.visible(a).saturating_sub(keys.start).min(keys.len);
-        let used = visible(group.end - 1);
-        let columns = used.next_multiple_of(STEP);
-        let (m, lds) = (group.len(), columns + STEP / 2);
-        // Where the item keeps row `a` of the run.
-        let slot = |a: usize| run.q.at(a) - first;
-        let token = |a: usize| rules.query(run.q.at(a));
-        if group
-            .clone()
-            .all(|a| keys.columns.sight(token(a)) == Sight::Nothing)
-        {
-            return;
-        }
-        let tiles = self.tiles;
-        let [_, factor] = tiles.factors(cx.scale_base_2());
-        let rows = [slot(group.start), run.q.step, m];
-        let packed = keys.at..keys.at + columns;
-        tiles.inner(&mut self.p, lds, &self.q, rows, keys.k, packed);
-        let scores = tiles.scores(&mut self.p);
-        for a in group.clone() {
-            let (i, s) = (slot(a), &mut scores[(a - group.start) * lds..][..columns]);
-            keys.columns.mask(s, 0, 0..visible(a), token(a));
-            // The scores lack the bias, and so does what they are compared with.
-            let (top, sum) = cx.kernels.softmax(s, factor, self.m[i] - keys.bias);
-            let top = top + keys.bias;
-            if top != self.m[i] {
-                // From -inf to a finite maximum the factor is 0, and so is what it scales.
-                let shrink = (self.m[i] - top).exp2::<false>();
-                self.l[i] *= shrink;
-                cx.kernels
-                    .scale(&mut self.o[i * cx.d_v_pad..][..cx.d_v_pad], shrink);
-                self.m[i] = top;
-            }
-            self.l[i] += sum;
-            if rules.drops() {
-                let factors = &mut self.factors[..used];
-                rules.factors(cx.kernels, factors, token(a), keys.columns, 0);
-                cx.kernels.multiply(&mut s[..used], factors);
-            }
-        }
-        tiles.seal(&mut self.p, m, columns, lds, false);
-        let o = &mut self.o[slot(group.start) * cx.d_v_pad..];
-        let (ldo, sizes) = (run.q.step * cx.d_v_pad, [m, cx.d_v_pad, used]);
-        tiles.outer(o, ldo, &self.p, lds, keys.v, keys.at, sizes);
-    }
 }
