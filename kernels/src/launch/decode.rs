@@ -27,7 +27,7 @@ pub(crate) fn decode(client: &Client, plan: &Plan, tensors: Forward) {
         d_v,
         ..
     } = plan.shape;
-    let (longest, n_q) = (plan.table.longest, tensors.q.shape[2]);
+    let (longest, n_q) = (plan.resident.table.longest, tensors.q.shape[2]);
     // Whole turns of keys; blocks of a list as they are.
     let least = if flags.blocks { 1 } else { CHUNK };
     let share = longest.div_ceil(CHUNKS).next_multiple_of(least).max(1);

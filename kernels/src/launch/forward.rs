@@ -29,8 +29,7 @@ pub struct Forward {
 
 /// Attention over the pairs of the plan's schedule.
 pub fn forward(client: &Client, plan: &Plan, tensors: Forward) {
-    let (n_q, n_k) = (tensors.q.shape[2], tensors.k.shape[2]);
-    if n_q <= decode::ROWS && n_k >= decode::KEYS && !plan.flags.zero_keys {
+    if plan.decodes() {
         return decode::decode(client, plan, tensors);
     }
     let dtype = plan.dtype;

@@ -1,5 +1,5 @@
 //! From a problem to launches: [`Plan`] picks a routine and its tile sizes or says why not,
-//! [`forward`] and [`backward`] launch it.
+//! [`forward`] and [`backward`] launch it; [`tuned_forward`] and [`tuned_backward`] try the routines of a device.
 
 /// Launches `$kernel` of the routine that `$compiled` is of, in `$role`.
 macro_rules! launch {
@@ -32,9 +32,12 @@ mod decode;
 mod forward;
 mod plan;
 mod problem;
+mod resident;
 mod tensors;
+mod tune;
 
 pub use backward::{Backward, backward};
 pub use forward::{Forward, forward};
 pub use plan::{Pass, Plan, Routine, Tiles, WIDEST};
 pub use problem::{Declined, Problem};
+pub use tune::{tuned_backward, tuned_forward};

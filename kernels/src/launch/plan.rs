@@ -1,17 +1,17 @@
 //! The routine and the tile sizes for a problem on a device.
 
-use super::{Declined, Problem};
+use super::resident::Resident;
+use super::{Declined, Problem, decode};
 use crate::blueprint::Blueprint;
 use crate::mma::{Kernel, MmaBlueprint};
 use crate::rules::ArgsLaunch;
-use crate::table::{Side, Table};
+use crate::table::Side;
 use crate::walk::{Role, Rows};
 use cubecl::client::Client;
 use cubecl::ir::{ElemType, FloatKind, HardwareProperties};
 use cubecl::prelude::*;
-use cubecl::server::Handle;
 use longnet_pattern::{Dropout, MixGradient, Tail};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// The widest head that the kernels hold in registers.
 pub const WIDEST: usize = 256;
@@ -61,7 +61,7 @@ pub enum Routine {
 
 impl Routine {
     /// What `LONGNET_ROUTINE` names.
-    fn forced() -> Option<Self> {
+    pub(crate) fn forced() -> Option<Self> {
         static FORCED: OnceLock<Option<Routine>> = OnceLock::new();
         *FORCED.get_or_init(|| {
             let name = std::env::var("LONGNET_ROUTINE").ok()?;
@@ -126,11 +126,12 @@ pub struct Plan {
     pub(crate) queries: Compiled,
     pub(crate) keys: Compiled,
     pub(crate) shape: Shape,
-    pub(crate) table: Table,
-    pub(crate) words: Handle,
+    pub(crate) resident: Arc<Resident>,
     /// What the problem asks of every kernel.
     pub(crate) flags: Blueprint,
     pub(crate) branches: usize,
+    n_q: usize,
+    n_k: usize,
     pub(crate) dtype: ElemType,
     q_block: usize,
     args: [u32; 3],
@@ -188,7 +189,7 @@ impl Tiles {
     }
 
     fn blueprint(&self, problem: &Problem) -> Blueprint {
-        let schedule = problem.schedule;
+        let schedule = &problem.schedule;
         Blueprint {
             d: problem.d,
             d_v: problem.d_v,
@@ -241,7 +242,7 @@ impl Plan {
     ) -> Result<Self, Declined> {
         let properties = client.properties();
         let hardware = &properties.hardware;
-        let (schedule, dtype) = (problem.schedule, problem.dtype);
+        let (schedule, dtype) = (&problem.schedule, problem.dtype);
         let known = [FloatKind::F32, FloatKind::F16, FloatKind::BF16].map(ElemType::Float);
         if !known.contains(&dtype) {
             return Err(Declined(format!(
@@ -278,9 +279,9 @@ impl Plan {
                 Compiled::Mma(MmaBlueprint::new(problem, Kernel::Keys, properties)?),
             ],
         };
-        let table = Table::new(schedule, problem.kv_heads, queries.rows(), keys.rows())
-            .map_err(Declined)?;
-        let merges = table.queries.partial_tiles > 0;
+        let rows = [queries.rows(), keys.rows()];
+        let resident = Resident::of(client, schedule, problem.kv_heads, rows).map_err(Declined)?;
+        let merges = resident.table.queries.partial_tiles > 0;
         let dropout = problem.dropout.unwrap_or(Dropout { p: 0.0, seed: 0 });
         Ok(Self {
             queries: queries.merging(merges),
@@ -293,9 +294,10 @@ impl Plan {
                 d_v: problem.d_v,
             },
             flags: Tiles::suiting(client, problem, pass).blueprint(problem),
-            words: client.create_from_slice(u32::as_bytes(&table.words)),
-            table,
+            resident,
             branches: schedule.branches(),
+            n_q: span.n_q,
+            n_k: span.n_k,
             dtype,
             q_block: schedule.mask().map_or(1, |mask| mask.grid().q_block),
             args: [
@@ -306,6 +308,11 @@ impl Plan {
             ],
             floats: [problem.scale as f32, dropout.scale() as f32],
         })
+    }
+
+    /// Whether a forward pass is split over keys.
+    pub(crate) fn decodes(&self) -> bool {
+        self.n_q <= decode::ROWS && self.n_k >= decode::KEYS && !self.flags.zero_keys
     }
 
     pub(crate) fn args(&self, tiles: usize) -> ArgsLaunch {
@@ -329,8 +336,8 @@ impl Plan {
 
     pub(crate) fn side(&self, rows: Rows) -> &Side {
         match rows {
-            Rows::Queries => &self.table.queries,
-            Rows::Keys => &self.table.keys,
+            Rows::Queries => &self.resident.table.queries,
+            Rows::Keys => &self.resident.table.keys,
         }
     }
 
@@ -343,7 +350,9 @@ impl Plan {
 
     pub(crate) fn table_arg(&self) -> BufferArg {
         // SAFETY: the handle was made from as many words.
-        unsafe { BufferArg::from_raw_parts(self.words.clone(), self.table.words.len()) }
+        unsafe {
+            BufferArg::from_raw_parts(self.resident.words.clone(), self.resident.table.words.len())
+        }
     }
 }
 

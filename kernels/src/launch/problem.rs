@@ -5,9 +5,9 @@ use longnet_pattern::{Dropout, MixGradient, Schedule};
 
 /// A call of the op, but for its tensors.
 #[derive(Clone, Debug)]
-pub struct Problem<'a> {
+pub struct Problem {
     /// Which pairs are visited.
-    pub schedule: &'a Schedule,
+    pub schedule: Schedule,
     /// The factor of the scores.
     pub scale: f64,
     /// How the weights that mix branches are treated in the backward pass.

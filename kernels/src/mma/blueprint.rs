@@ -242,7 +242,7 @@ fn supported(problem: &Problem, properties: &DeviceProperties) -> Result<(), Dec
 
 /// How many consecutive rows there are at most: of a residue class in a segment, or of a block.
 fn rows_a_tile(problem: &Problem, kernel: Kernel) -> usize {
-    let schedule = problem.schedule;
+    let schedule = &problem.schedule;
     let (span, keys) = (schedule.span(), kernel == Kernel::Keys);
     if let Some(mask) = schedule.mask() {
         let grid = mask.grid();

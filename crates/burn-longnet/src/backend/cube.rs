@@ -13,8 +13,12 @@ use burn_cubecl::cubecl::prelude::TensorBinding;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
-use burn_longnet_kernels::launch::{Backward, Forward, Pass, Plan, Problem, backward, forward};
+use burn_longnet_kernels::launch::{
+    Backward, Forward, Pass, Plan, Problem, tuned_backward, tuned_forward,
+};
 use burn_longnet_kernels::mma::aligned;
+
+const TAKEN: &str = "the kernels have taken this problem";
 
 impl SparseAttentionOps for CubeBackend {
     fn sparse_attention_forward(
@@ -25,7 +29,7 @@ impl SparseAttentionOps for CubeBackend {
         bias: Bias<Self>,
         spec: AttentionSpec,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let Some(plan) = plan(Pass::Forward, &q, &k, &v, &labels, &bias, &[], &spec) else {
+        let Some(problem) = taken(Pass::Forward, &q, &k, &v, &labels, &bias, &[], &spec) else {
             return fallback::forward::<Self>(q, k, v, labels, bias, &spec);
         };
         let [batch, heads, n_q, _] = q.shape().dims();
@@ -41,7 +45,7 @@ impl SparseAttentionOps for CubeBackend {
             out: out.clone().binding(),
             lse: lse.clone().binding(),
         };
-        forward(&client, &plan, tensors);
+        tuned_forward(&client, problem, tensors).expect(TAKEN);
         (out, lse)
     }
 
@@ -62,7 +66,7 @@ impl SparseAttentionOps for CubeBackend {
         FloatTensor<Self>,
         FloatTensor<Self>,
     ) {
-        let Some(plan) = plan(
+        let Some(problem) = taken(
             Pass::Backward,
             &q,
             &k,
@@ -96,13 +100,13 @@ impl SparseAttentionOps for CubeBackend {
             dv: dv.clone().binding(),
             dbias: has_bias.then(|| dbias.clone().binding()),
         };
-        backward(&client, &plan, tensors);
+        tuned_backward(&client, problem, tensors).expect(TAKEN);
         (dq, dk, dv, dbias)
     }
 }
 
-/// How the kernels run the call, or `None`, with the reason in the log, if they do not.
-fn plan(
+/// The call as the kernels take it, or `None`, with the reason in the log, if they do not.
+fn taken(
     pass: Pass,
     q: &CubeTensor,
     k: &CubeTensor,
@@ -111,9 +115,9 @@ fn plan(
     bias: &Bias<CubeBackend>,
     others: &[&CubeTensor],
     spec: &AttentionSpec,
-) -> Option<Plan> {
+) -> Option<Problem> {
     let problem = Problem {
-        schedule: &spec.schedule,
+        schedule: spec.schedule.clone(),
         scale: spec.scale,
         gradient: spec.gradient,
         dropout: spec.dropout,
@@ -126,9 +130,13 @@ fn plan(
         d: q.shape()[3],
         d_v: v.shape()[3],
     };
-    Plan::new(&q.client, &problem, pass)
-        .inspect_err(|reason| log::warn!("sparse attention runs in plain tensor ops: {reason}"))
-        .ok()
+    match Plan::new(&q.client, &problem, pass) {
+        Ok(_) => Some(problem),
+        Err(reason) => {
+            log::warn!("sparse attention runs in plain tensor ops: {reason}");
+            None
+        }
+    }
 }
 
 fn is_aligned(tensor: &CubeTensor) -> bool {

@@ -396,7 +396,7 @@ fn run(
     let (n_q, n_k) = problem.rows();
     let kind = choice.kind;
     let call = launch::Problem {
-        schedule: &problem.schedule,
+        schedule: problem.schedule.clone(),
         scale: problem.scale,
         gradient: problem.mix,
         dropout: problem.dropout,

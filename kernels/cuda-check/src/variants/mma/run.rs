@@ -173,7 +173,7 @@ impl Device<'_> {
     fn blueprint(&self, kernel: Kernel) -> Result<MmaBlueprint, String> {
         let p = self.problem;
         let call = launch::Problem {
-            schedule: &p.schedule,
+            schedule: p.schedule.clone(),
             scale: p.scale,
             gradient: p.mix,
             dropout: p.dropout,
