@@ -15,6 +15,9 @@ pub struct Blueprint {
     pub stage: usize,
     /// Units that share a row, each with a part of its channels.
     pub split: usize,
+    /// Units of a plane that load staged rows together and broadcast them to each other; 0: each unit loads all
+    /// it needs. Devices that are processors read memory unit by unit, but broadcast in a register.
+    pub broadcast: usize,
     /// The schedule is a block mask, not residues of segments.
     pub blocks: bool,
     /// The blocks of the mask have a bias.

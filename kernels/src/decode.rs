@@ -41,7 +41,12 @@ impl DecodeBlueprint {
 /// Out and lse of each row over each chunk: `out` f32 `[batch, heads, n_q, chunks, d_v]`, `lse` without its
 /// last axis. Cubes: chunks by batch entries and heads by rows; chunk `c` is number `c % args.tiles` of branch
 /// `c / args.tiles`, of `share` keys, of a block mask `share` listed blocks.
-#[cube(launch, create_dummy_kernel, address_type = "dynamic")]
+#[cube(
+    launch,
+    launch_unchecked,
+    create_dummy_kernel,
+    address_type = "dynamic"
+)]
 pub fn decode_chunks<E: Float>(
     q: &Tensor<E>,
     k: &Tensor<E>,
@@ -245,7 +250,12 @@ pub fn decode_chunks<E: Float>(
 
 /// Merges the chunks of each row, a cube a row: `out` `[batch, heads, n_q, d_v]` and `lse` from what
 /// [`decode_chunks`] left.
-#[cube(launch, create_dummy_kernel, address_type = "dynamic")]
+#[cube(
+    launch,
+    launch_unchecked,
+    create_dummy_kernel,
+    address_type = "dynamic"
+)]
 pub fn decode_merge<O: Float>(
     partial_out: &Tensor<f32>,
     partial_lse: &Tensor<f32>,

@@ -71,7 +71,7 @@ fn f32_round(x: f64) -> f64 {
 fn dilated_attention_meets_the_oracle_in_f32() {
     hold(
         "device, dilated, f32",
-        24,
+        10,
         DType::F32,
         1e-5,
         f32_round,
@@ -83,7 +83,7 @@ fn dilated_attention_meets_the_oracle_in_f32() {
 fn block_masks_meet_the_oracle_in_f32() {
     hold(
         "device, blocks, f32",
-        12,
+        4,
         DType::F32,
         1e-5,
         f32_round,
@@ -95,7 +95,7 @@ fn block_masks_meet_the_oracle_in_f32() {
 fn sequences_of_many_tiles_meet_the_oracle_in_f32() {
     hold(
         "device, long, f32",
-        4,
+        2,
         DType::F32,
         1e-5,
         f32_round,
@@ -111,7 +111,7 @@ fn sequences_of_many_tiles_meet_the_oracle_in_f32() {
 fn decoding_meets_the_oracle_in_f32() {
     hold(
         "device, decoding, f32",
-        6,
+        3,
         DType::F32,
         1e-5,
         f32_round,
@@ -139,7 +139,7 @@ fn decoding_meets_the_oracle_in_f32() {
 fn wide_heads_meet_the_oracle_in_f32() {
     hold(
         "device, wide, f32",
-        2,
+        1,
         DType::F32,
         1e-5,
         f32_round,
@@ -155,7 +155,7 @@ fn wide_heads_meet_the_oracle_in_f32() {
 #[test]
 fn half_precision_meets_the_oracle() {
     let round = |x: f64| half::f16::from_f64(x).to_f64();
-    hold("device, f16", 6, DType::F16, 8.0 / 2048.0, round, |index| {
+    hold("device, f16", 3, DType::F16, 8.0 / 2048.0, round, |index| {
         sized(index, generate::problem(SEED, index))
     });
 }

@@ -42,48 +42,54 @@ pub(crate) fn decode(client: &Client, plan: &Plan, tensors: Forward) {
         (&partial_out, 4),
     ]);
     let (q_labels, k_labels) = labels(client, &tensors.labels);
-    decode_chunks::launch(
-        client,
-        CubeCount::Static(chunks as u32, (batch * heads) as u32, n_q as u32),
-        CubeDim::new_1d(UNITS as u32),
-        address,
-        tensors.q.into_tensor_arg(),
-        tensors.k.into_tensor_arg(),
-        tensors.v.into_tensor_arg(),
-        q_labels,
-        k_labels,
-        or_none(client, &tensors.bias),
-        plan.table_arg(),
-        partial_out.clone().into_tensor_arg(),
-        partial_lse.clone().into_tensor_arg(),
-        plan.args(of_branch),
-        share as u32,
-        DecodeBlueprint {
-            d,
+    // SAFETY: as of the other launches, indices come from the table of these tensors.
+    unsafe {
+        decode_chunks::launch_unchecked(
+            client,
+            CubeCount::Static(chunks as u32, (batch * heads) as u32, n_q as u32),
+            CubeDim::new_1d(UNITS as u32),
+            address,
+            tensors.q.into_tensor_arg(),
+            tensors.k.into_tensor_arg(),
+            tensors.v.into_tensor_arg(),
+            q_labels,
+            k_labels,
+            or_none(client, &tensors.bias),
+            plan.table_arg(),
+            partial_out.clone().into_tensor_arg(),
+            partial_lse.clone().into_tensor_arg(),
+            plan.args(of_branch),
+            share as u32,
+            DecodeBlueprint {
+                d,
+                d_v,
+                units: UNITS,
+                chunk: CHUNK,
+                causal: flags.causal,
+                labels: flags.labels,
+                dropout: flags.dropout,
+                blocks: flags.blocks,
+                bias: flags.bias,
+            },
+            dtype,
+        )
+    };
+    // SAFETY: as of the other launches, indices come from the table of these tensors.
+    unsafe {
+        decode_merge::launch_unchecked(
+            client,
+            CubeCount::Static(n_q as u32, (batch * heads) as u32, 1),
+            CubeDim::new_1d(UNITS as u32),
+            address,
+            partial_out.into_tensor_arg(),
+            partial_lse.into_tensor_arg(),
+            tensors.out.into_tensor_arg(),
+            tensors.lse.into_tensor_arg(),
+            plan.args(of_branch),
+            chunks as u32,
             d_v,
-            units: UNITS,
-            chunk: CHUNK,
-            causal: flags.causal,
-            labels: flags.labels,
-            dropout: flags.dropout,
-            blocks: flags.blocks,
-            bias: flags.bias,
-        },
-        dtype,
-    );
-    decode_merge::launch(
-        client,
-        CubeCount::Static(n_q as u32, (batch * heads) as u32, 1),
-        CubeDim::new_1d(UNITS as u32),
-        address,
-        partial_out.into_tensor_arg(),
-        partial_lse.into_tensor_arg(),
-        tensors.out.into_tensor_arg(),
-        tensors.lse.into_tensor_arg(),
-        plan.args(of_branch),
-        chunks as u32,
-        d_v,
-        UNITS,
-        dtype,
-    );
+            UNITS,
+            dtype,
+        )
+    };
 }

@@ -2,10 +2,13 @@
 //! [`forward`] and [`backward`] launch it; [`tuned_forward`] and [`tuned_backward`] try the routines of a device.
 
 /// Launches `$kernel` of the routine that `$compiled` is of, in `$role`.
+///
+/// Without checks of every index: the emulator of `longnet-cuda-check` finds accesses outside of buffers.
 macro_rules! launch {
     ($kernel:ident, $compiled:expr, $role:expr, $client:expr, $cubes:expr, $address:expr, [$($arg:expr),* $(,)?], $types:expr) => {
+        // SAFETY: tiles and ranges of the table lie within the tensors that it was made for.
         match $compiled {
-            crate::launch::plan::Compiled::Unit(blueprint) => crate::unit::$kernel::launch(
+            crate::launch::plan::Compiled::Unit(blueprint) => unsafe { crate::unit::$kernel::launch_unchecked(
                 $client,
                 $cubes,
                 CubeDim::new_1d(blueprint.units() as u32),
@@ -13,8 +16,8 @@ macro_rules! launch {
                 $($arg,)*
                 crate::blueprint::Blueprint { role: $role, ..blueprint },
                 $types,
-            ),
-            crate::launch::plan::Compiled::Mma(blueprint) => crate::mma::$kernel::launch(
+            ) },
+            crate::launch::plan::Compiled::Mma(blueprint) => unsafe { crate::mma::$kernel::launch_unchecked(
                 $client,
                 $cubes,
                 CubeDim::new_1d(blueprint.units() as u32),
@@ -22,7 +25,7 @@ macro_rules! launch {
                 $($arg,)*
                 crate::mma::MmaBlueprint { role: $role, ..blueprint },
                 $types,
-            ),
+            ) },
         }
     };
 }

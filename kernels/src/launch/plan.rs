@@ -15,6 +15,8 @@ use std::sync::{Arc, OnceLock};
 
 /// The widest head that the kernels hold in registers.
 pub const WIDEST: usize = 256;
+/// Devices whose planes are narrower are processors.
+pub(crate) const NARROW: u32 = 16;
 /// Rows of a tile.
 const ROWS: usize = 64;
 /// Buffers of the kernel that has most, with the one of shapes and scalars.
@@ -143,10 +145,9 @@ impl Tiles {
     /// staged rows as its shared memory takes.
     pub fn suiting(client: &Client, problem: &Problem, pass: Pass) -> Self {
         let hardware = &client.properties().hardware;
+        // Planes narrower than those of GPUs are those of CPUs, where a row lies in the stack.
         let channels = match (hardware.plane_size_max, pass) {
-            // Narrow planes are those of CPUs, where a row lies in the stack.
-            (0..16, _) => WIDEST,
-            (_, Pass::Forward) => 64,
+            (0..NARROW, _) | (_, Pass::Forward) => 64,
             (_, Pass::Backward) => 32,
         };
         let width = problem.d.max(problem.d_v);
@@ -185,7 +186,13 @@ impl Tiles {
                 )));
             }
         }
-        Ok(blueprint)
+        let plane = hardware.plane_size_max;
+        let narrow = plane < NARROW && plane == hardware.plane_size_min;
+        let whole = plane > 1 && self.rows.is_multiple_of(plane as usize);
+        Ok(Blueprint {
+            broadcast: if narrow && whole { plane as usize } else { 0 },
+            ..blueprint
+        })
     }
 
     fn blueprint(&self, problem: &Problem) -> Blueprint {
@@ -196,6 +203,7 @@ impl Tiles {
             rows: self.rows,
             stage: self.stage,
             split: self.split,
+            broadcast: 0,
             blocks: schedule.mask().is_some(),
             bias: problem.bias,
             role: Role::Final,

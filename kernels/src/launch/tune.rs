@@ -1,14 +1,12 @@
 //! The choice among routines: by trying them, once for each kind of problem and device.
 
+use super::plan::NARROW;
 use super::{Backward, Declined, Forward, Pass, Plan, Problem, Routine, Tiles, backward, forward};
 use cubecl::client::Client;
 use cubecl::tune::{LocalTuner, Tunable, TunableSet, anchor, local_tuner};
 
 static FORWARD: LocalTuner<String, String> = local_tuner!("forward");
 static BACKWARD: LocalTuner<String, String> = local_tuner!("backward");
-
-/// Devices whose planes are narrower are processors: there is one routine for them, and nothing to try.
-const NARROW: u32 = 16;
 
 /// One call, as the tuner repeats it.
 #[derive(Clone)]
@@ -74,7 +72,7 @@ pub fn tuned_backward(
     Ok(())
 }
 
-/// Whether there is a choice.
+/// Whether there is a choice: processors have one routine.
 fn is_open(client: &Client) -> bool {
     client.properties().hardware.plane_size_max >= NARROW && Routine::forced().is_none()
 }

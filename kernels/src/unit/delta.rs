@@ -4,7 +4,12 @@
 use cubecl::prelude::*;
 
 /// `delta = <dout, out> - dlse`, one unit a row of `[batch, heads, n_q]`.
-#[cube(launch, create_dummy_kernel, address_type = "dynamic")]
+#[cube(
+    launch,
+    launch_unchecked,
+    create_dummy_kernel,
+    address_type = "dynamic"
+)]
 pub fn deltas<E: Float>(
     out: &Tensor<E>,
     dout: &Tensor<E>,
@@ -33,7 +38,12 @@ pub fn deltas<E: Float>(
 }
 
 /// Zeros.
-#[cube(launch, create_dummy_kernel, address_type = "dynamic")]
+#[cube(
+    launch,
+    launch_unchecked,
+    create_dummy_kernel,
+    address_type = "dynamic"
+)]
 pub fn zeros(x: &mut [f32]) {
     if ABSOLUTE_POS < x.len() {
         x[ABSOLUTE_POS] = 0.0f32;
@@ -42,7 +52,12 @@ pub fn zeros(x: &mut [f32]) {
 
 /// The gradient of a bias: `sums` `[batch, blocks, tiles]` over tiles, and over the batch where `dbias`
 /// `[1 or batch, blocks]` has one row for all.
-#[cube(launch, create_dummy_kernel, address_type = "dynamic")]
+#[cube(
+    launch,
+    launch_unchecked,
+    create_dummy_kernel,
+    address_type = "dynamic"
+)]
 pub fn sum_bias(sums: &Tensor<f32>, dbias: &mut Tensor<f32>) {
     if ABSOLUTE_POS >= dbias.len() {
         terminate!();

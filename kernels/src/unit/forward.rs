@@ -7,14 +7,19 @@ use crate::walk::{Role, Rows, bias_index, final_branch, range, ranges, slot_of, 
 use cubecl::prelude::*;
 
 /// Keys that are met at a time.
-const STEP: usize = 8;
+const STEP: usize = 4;
 
 /// Out and lse of a tile of queries.
 ///
 /// Partial: `out` `[batch, heads, partial rows, d_v]` and `lse` without its last axis. Final: `out`
 /// `[batch, heads, n_q, d_v]`, merged with what the partial launch left in `partial_out` and
 /// `partial_lse`.
-#[cube(launch, create_dummy_kernel, address_type = "dynamic")]
+#[cube(
+    launch,
+    launch_unchecked,
+    create_dummy_kernel,
+    address_type = "dynamic"
+)]
 pub fn attention<E: Float, O: Float>(
     q: &Tensor<E>,
     k: &Tensor<E>,

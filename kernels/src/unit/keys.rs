@@ -15,7 +15,12 @@ const STEP: usize = 4;
 /// head, the sum over its query heads, `[batch, kv_heads, n_k, ..]`, with what the partial launch left added.
 ///
 /// `delta` is `[batch, heads, n_q]`, with `blueprint.detached` `[batch, heads, branch rows]`.
-#[cube(launch, create_dummy_kernel, address_type = "dynamic")]
+#[cube(
+    launch,
+    launch_unchecked,
+    create_dummy_kernel,
+    address_type = "dynamic"
+)]
 pub fn key_gradients<E: Float, O: Float>(
     q: &Tensor<E>,
     k: &Tensor<E>,

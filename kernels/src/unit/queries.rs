@@ -20,7 +20,12 @@ const STEP: usize = 4;
 /// branch: `[batch, heads, branch rows]`, from `dlse`.
 ///
 /// `dbias` `[batch, blocks, tiles a query block]` has the sums of dS over each tile's part of a listed block.
-#[cube(launch, create_dummy_kernel, address_type = "dynamic")]
+#[cube(
+    launch,
+    launch_unchecked,
+    create_dummy_kernel,
+    address_type = "dynamic"
+)]
 pub fn query_gradients<E: Float, O: Float>(
     q: &Tensor<E>,
     k: &Tensor<E>,

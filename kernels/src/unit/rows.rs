@@ -136,7 +136,6 @@ pub(crate) fn stage<E: Float>(
     let groups = comptime!(blueprint.padded(width));
     let units = comptime!(blueprint.units());
     let total = comptime!(groups * blueprint.stage);
-    #[unroll]
     for turn in 0..comptime!(total.div_ceil(units)) {
         let at = UNIT_POS as usize + turn * units;
         if at < total {
@@ -171,7 +170,6 @@ pub(crate) fn stage_seeing<E: Float>(
     let groups = comptime!(blueprint.padded(width));
     let units = comptime!(blueprint.units());
     let total = comptime!(groups * blueprint.stage);
-    #[unroll]
     for turn in 0..comptime!(total.div_ceil(units)) {
         let at = UNIT_POS as usize + turn * units;
         if at < total {
@@ -245,14 +243,27 @@ pub(crate) fn products(
 ) -> Array<f32> {
     let share = comptime!(blueprint.share(width));
     let groups = comptime!(blueprint.padded(width));
+    let lanes = comptime!(blueprint.broadcast);
     let mut out = Array::<f32>::new(step);
     #[unroll]
     for j in 0..step {
         let at = (from + j) * groups + part * share;
         let mut sum = Four::new(0.0f32);
-        #[unroll]
-        for x4 in 0..share {
-            sum = fma(row[x4], staged[at + x4], sum);
+        if comptime!(lanes > 0) {
+            #[unroll]
+            for turn in 0..comptime!(share.div_ceil(lanes)) {
+                let own = spread(staged, at, turn, share, lanes);
+                #[unroll]
+                for lane in 0..comptime!(lanes.min(share - turn * lanes)) {
+                    let other = plane_broadcast(own, lane as u32);
+                    sum = fma(row[turn * lanes + lane], other, sum);
+                }
+            }
+        } else {
+            #[unroll]
+            for x4 in 0..share {
+                sum = fma(row[x4], staged[at + x4], sum);
+            }
         }
         out[j] = (sum.extract(0usize) + sum.extract(1usize))
             + (sum.extract(2usize) + sum.extract(3usize));
@@ -274,13 +285,43 @@ pub(crate) fn accumulate(
 ) {
     let share = comptime!(blueprint.share(width));
     let groups = comptime!(blueprint.padded(width));
+    let lanes = comptime!(blueprint.broadcast);
     #[unroll]
     for j in 0..step {
         let at = (from + j) * groups + part * share;
         let weight = Four::new(weights[j]);
-        #[unroll]
-        for x4 in 0..share {
-            row[x4] = fma(weight, staged[at + x4], row[x4]);
+        if comptime!(lanes > 0) {
+            #[unroll]
+            for turn in 0..comptime!(share.div_ceil(lanes)) {
+                let own = spread(staged, at, turn, share, lanes);
+                #[unroll]
+                for lane in 0..comptime!(lanes.min(share - turn * lanes)) {
+                    let other = plane_broadcast(own, lane as u32);
+                    let x4 = comptime!(turn * lanes + lane);
+                    row[x4] = fma(weight, other, row[x4]);
+                }
+            }
+        } else {
+            #[unroll]
+            for x4 in 0..share {
+                row[x4] = fma(weight, staged[at + x4], row[x4]);
+            }
         }
     }
+}
+
+/// A group of a staged share for each lane of a plane: turn `turn` of them.
+#[cube]
+fn spread(
+    staged: &Shared<[Four]>,
+    at: usize,
+    #[comptime] turn: usize,
+    #[comptime] share: usize,
+    #[comptime] lanes: usize,
+) -> Four {
+    let mut group = turn * lanes + UNIT_POS_PLANE as usize;
+    if comptime!(share < (turn + 1) * lanes) {
+        group = group.min(share - 1);
+    }
+    staged[at + group]
 }
