@@ -159,3 +159,24 @@ fn half_precision_meets_the_oracle() {
         sized(index, generate::problem(SEED, index))
     });
 }
+
+/// What the other tests hold to the oracle are the kernels, not the fallback: a routine that does not exist
+/// stops them.
+#[test]
+fn the_kernels_are_what_runs() {
+    if wgpu().is_none() {
+        return;
+    }
+    let run = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "half_precision_meets_the_oracle", "--nocapture"])
+        .env("LONGNET_ROUTINE", "none")
+        .env("LONGNET_ORACLE_CONFIGS", "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&run.stderr);
+    assert!(!run.status.success(), "{text}");
+    assert!(
+        text.contains("LONGNET_ROUTINE=none: not a routine"),
+        "{text}"
+    );
+}
