@@ -186,9 +186,6 @@ impl Tiles {
                 )));
             }
         }
-        eprintln!(
-            hardware.plane_size_min, hardware.plane_size_max, self
-        );
         let plane = hardware.plane_size_max;
         let narrow = plane < NARROW && plane == hardware.plane_size_min;
         let whole = plane > 1 && self.rows.is_multiple_of(plane as usize);
