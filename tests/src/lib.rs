@@ -16,6 +16,8 @@
 pub mod blocks;
 pub mod check;
 pub mod compare;
+#[cfg(feature = "wgpu")]
+pub mod device;
 pub mod dilated;
 pub mod dilated_attention_pytorch;
 pub mod generate;

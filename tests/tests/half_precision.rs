@@ -5,7 +5,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::{bf16, f16};
 use longnet_tests::compare::{errors, relative_rms};
-use longnet_tests::problem::{Outputs, Problem};
+use longnet_tests::problem::{Inputs, Outputs, Problem};
 use longnet_tests::report::report;
 use longnet_tests::run::{Layout, differentiate, through_autodiff, through_fallback};
 use longnet_tests::{generate, oracle};
@@ -48,17 +48,36 @@ fn problem(index: u64) -> Option<Problem> {
     (problem.span.n_k >= 16 && problem.d >= 8 && problem.d_v >= 8).then_some(problem)
 }
 
+/// An implementation in a dtype.
+type Run<'a> = &'a dyn Fn(&Problem, &Inputs) -> Outputs;
+
 fn law(dtype: DType, round: fn(f64) -> f64) {
     let device = Device::flex();
+    let autodiff = device.clone().autodiff();
+    let kernels: Run = &|problem, x| through_autodiff(problem, x, &autodiff, dtype, LAYOUTS);
+    let fallback: Run = &|problem, x| through_fallback(problem, x, &device, dtype, LAYOUTS);
+    let problems = (0..).filter_map(problem).take(80);
+    hold(
+        problems,
+        dtype,
+        round,
+        &[("kernels", kernels), ("fallback", fallback)],
+    );
+}
+
+fn hold(
+    problems: impl Iterator<Item = Problem>,
+    dtype: DType,
+    round: fn(f64) -> f64,
+    implementations: &[(&str, Run)],
+) {
+    let autodiff = Device::flex().autodiff();
     let (mut count, mut worst) = (0, [0f64; 4]);
-    for index in 0.. {
-        let Some(problem) = problem(index) else {
-            continue;
-        };
+    for (index, problem) in problems.enumerate() {
+        let index = index as u64;
         let mut x = generate::inputs(&problem, 5, index).rounded(round);
         x.dlse = None;
         let want = oracle::attention(&problem, &x).values;
-        let autodiff = device.clone().autodiff();
         let attend = |q, k, v| plain(&problem, q, k, v);
         let dense = differentiate(&problem, &x, &autodiff, dtype, LAYOUTS, attend);
         let relative = |got: &Outputs| {
@@ -70,10 +89,8 @@ fn law(dtype: DType, round: fn(f64) -> f64) {
             ]
         };
         let dense = relative(&dense);
-        let kernels = through_autodiff(&problem, &x, &autodiff, dtype, LAYOUTS);
-        let fallback = through_fallback(&problem, &x, &device, dtype, LAYOUTS);
-        for (name, got) in [("kernels", kernels), ("fallback", fallback)] {
-            let got = relative(&got);
+        for (name, run) in implementations {
+            let got = relative(&run(&problem, &x));
             for (t, allowed) in [2.0, 3.0, 3.0, 3.0].into_iter().enumerate() {
                 assert!(
                     got[t] <= allowed * dense[t],
@@ -83,9 +100,6 @@ fn law(dtype: DType, round: fn(f64) -> f64) {
             }
         }
         count += 1;
-        if count == 80 {
-            break;
-        }
     }
     let [out, dq, dk, dv] = worst;
     report(&format!(
@@ -101,6 +115,24 @@ fn f16_is_as_good_as_a_plain_implementation() {
 #[test]
 fn bf16_is_as_good_as_a_plain_implementation() {
     law(DType::BF16, |x| bf16::from_f64(x).to_f64());
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn f16_on_a_device_is_as_good_as_a_plain_implementation() {
+    let Some(device) = longnet_tests::device::wgpu() else {
+        return;
+    };
+    let autodiff = device.autodiff();
+    let kernels: Run = &|problem, x| through_autodiff(problem, x, &autodiff, DType::F16, LAYOUTS);
+    // Few, and of one head size: each is compiled for itself.
+    let problems = (0..).filter_map(problem).take(8).map(|problem| Problem {
+        d: 16,
+        d_v: 16,
+        ..problem
+    });
+    let round = |x: f64| f16::from_f64(x).to_f64();
+    hold(problems, DType::F16, round, &[("device", kernels)]);
 }
 
 /// All that the plain implementation lacks: masks, documents, dropout, grouped heads, spans. The

@@ -1,39 +1,20 @@
 //! Builds and runs a program of `benches/`.
 
-use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-/// The programs that measure.
-const PROGRAMS: [&str; 1] = ["cpu"];
+use crate::program;
 
-/// Runs `program` in release mode from where the user stands, so that relative paths are theirs.
-pub fn run(program: &str, options: &[&str]) -> ExitCode {
-    if !PROGRAMS.contains(&program) {
-        let known = PROGRAMS.join(", ");
-        eprintln!("bench {program}: no such program; there are: {known}");
-        return ExitCode::FAILURE;
-    }
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
-    let status = Command::new(cargo)
-        .args([
-            "run",
-            "--release",
-            "--quiet",
-            "--package",
-            "longnet-benches",
-        ])
-        .arg("--manifest-path")
-        .arg(workspace)
-        .args(["--bin", program, "--"])
-        .args(options)
-        .status();
-    match status {
-        Ok(status) if status.success() => ExitCode::SUCCESS,
-        // The program has said why.
-        Ok(_) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("cannot run cargo: {error}");
+/// Measures on `device` in release mode, from where the user stands.
+pub fn run(device: &str, options: &[&str]) -> ExitCode {
+    match device {
+        "cpu" => program::run("longnet-benches", "cpu", "", options),
+        // Its cases have its name.
+        "wgpu" => {
+            let options = [&["--filter", "wgpu"], options].concat();
+            program::run("longnet-benches", "cpu", "wgpu", &options)
+        }
+        _ => {
+            eprintln!("bench {device}: no such device; there are: cpu, wgpu");
             ExitCode::FAILURE
         }
     }

@@ -1,16 +1,16 @@
 //! Who takes part.
 
-mod fallback;
 mod flex;
 mod gemm;
+mod op;
 mod ours;
 mod pytorch;
 mod tensors;
 mod trainer;
 
-pub use fallback::Fallback;
 pub use flex::Flex;
 pub use gemm::Gemm;
+pub use op::Op;
 pub use ours::{Ours, OursDecode};
 pub use pytorch::{Attention, Python, Start, Trainer};
 pub use trainer::{Losses, OursTrainer};

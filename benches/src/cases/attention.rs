@@ -2,7 +2,7 @@
 
 use super::Bench;
 use crate::bars::Bar;
-use crate::baselines::{Attention, Fallback, Flex, Gemm, Ours};
+use crate::baselines::{Attention, Flex, Gemm, Op, Ours};
 use crate::contender::{Contender, Pass};
 use crate::inputs::Inputs;
 use crate::number::Number;
@@ -41,7 +41,7 @@ pub fn dilated_f32(bench: &mut Bench, n: usize, branches: &[(usize, usize)]) -> 
     let others = |bench: &Bench, pass, inputs: &Inputs<f32>| {
         let mut others = vec![flex(bench, pass), gemm(bench)];
         if n <= FALLBACK {
-            others.push(Box::new(Fallback::new(&problem, pass, inputs)));
+            others.push(Box::new(Op::fallback(&problem, pass, inputs)));
         }
         others
     };

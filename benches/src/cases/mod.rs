@@ -2,6 +2,8 @@
 
 mod attention;
 mod decode;
+#[cfg(feature = "wgpu")]
+mod device;
 mod lm;
 mod tokens;
 
@@ -70,6 +72,14 @@ fn groups(quick: bool) -> Vec<Group> {
         groups.push((
             format!("tokens f32 {}", pass.name()),
             Box::new(move |bench| tokens::tokens(bench, pass, &lengths, &branches(longest))),
+        ));
+    }
+    #[cfg(feature = "wgpu")]
+    {
+        let n = pick(1024, 16384);
+        groups.push((
+            format!("wgpu dilated f32 {n}"),
+            Box::new(move |bench| device::dilated(bench, n, &branches(longest))),
         ));
     }
     // Last: from there on the process keeps the memory that it frees.

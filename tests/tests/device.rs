@@ -1,0 +1,161 @@
+//! The op on the device of a CubeCL backend, against the dense f64 oracle: out, lse and all gradients, through
+//! fusion and autodiff.
+//!
+//! Each kernel is compiled for its head sizes and rules, and on a software device that takes longer than
+//! running it: few sizes, and `LONGNET_ORACLE_CONFIGS` problems of them.
+#![cfg(feature = "wgpu")]
+
+use burn::tensor::DType;
+use longnet_pattern::Span;
+use longnet_tests::compare::errors;
+use longnet_tests::device::wgpu;
+use longnet_tests::problem::Problem;
+use longnet_tests::report::{number_from_env, report};
+use longnet_tests::rng::Rng;
+use longnet_tests::run::{Layout, through_autodiff};
+use longnet_tests::{generate, oracle};
+
+const SEED: u64 = 20_260_301;
+
+fn hold(
+    name: &str,
+    count: u64,
+    dtype: DType,
+    tolerance: f64,
+    round: fn(f64) -> f64,
+    problem: impl Fn(u64) -> Problem,
+) {
+    let Some(device) = wgpu() else { return };
+    let device = device.autodiff();
+    let mut worst = ("none", 0.0, 0);
+    let mut failures = Vec::new();
+    for index in 0..number_from_env("LONGNET_ORACLE_CONFIGS", count) {
+        let problem = problem(index);
+        let inputs = generate::inputs(&problem, SEED, index).rounded(round);
+        let reference = oracle::attention(&problem, &inputs);
+        let rng = &mut Rng::new(SEED ^ 1, index);
+        let layouts = [0; 4].map(|_| rng.pick(&Layout::ALL));
+        let outputs = through_autodiff(&problem, &inputs, &device, dtype, layouts);
+        let errors = errors(&outputs, &reference);
+        let (tensor, error) = errors.worst();
+        if error > worst.1 {
+            worst = (tensor, error, index);
+        }
+        if error > tolerance {
+            failures.push((index, errors, layouts, problem));
+        }
+    }
+    let (tensor, error, index) = worst;
+    report(&format!(
+        "{name}: {count} configurations, largest error {error:.2e} ({tensor} of configuration {index})"
+    ));
+    if let Some(smallest) = failures.iter().min_by_key(|f| f.3.size()) {
+        panic!(
+            "{name}: {} are off; the smallest is {smallest:?}",
+            failures.len()
+        );
+    }
+}
+
+/// `problem` with one of a few head sizes.
+fn sized(index: u64, mut problem: Problem) -> Problem {
+    (problem.d, problem.d_v) = [(16, 16), (7, 12), (40, 16)][index as usize % 3];
+    problem
+}
+
+fn f32_round(x: f64) -> f64 {
+    f64::from(x as f32)
+}
+
+#[test]
+fn dilated_attention_meets_the_oracle_in_f32() {
+    hold(
+        "device, dilated, f32",
+        24,
+        DType::F32,
+        1e-5,
+        f32_round,
+        |index| sized(index, generate::problem(SEED, index)),
+    );
+}
+
+#[test]
+fn block_masks_meet_the_oracle_in_f32() {
+    hold(
+        "device, blocks, f32",
+        12,
+        DType::F32,
+        1e-5,
+        f32_round,
+        |index| sized(index, generate::block_problem(SEED, index)),
+    );
+}
+
+#[test]
+fn sequences_of_many_tiles_meet_the_oracle_in_f32() {
+    hold(
+        "device, long, f32",
+        4,
+        DType::F32,
+        1e-5,
+        f32_round,
+        |index| match index % 2 {
+            0 => sized(index, generate::long_problem(SEED, index)),
+            _ => sized(index, generate::long_block_problem(SEED, index)),
+        },
+    );
+}
+
+/// Few queries against many keys: the launches that are split over keys, and their gradients.
+#[test]
+fn decoding_meets_the_oracle_in_f32() {
+    hold(
+        "device, decoding, f32",
+        6,
+        DType::F32,
+        1e-5,
+        f32_round,
+        |index| {
+            let mut problem = match index % 3 {
+                2 => sized(index, generate::block_problem(SEED, index)),
+                _ => sized(index, generate::problem(SEED, index)),
+            };
+            if problem.blocks.is_none() {
+                // Documents and hidden keys are those of a length.
+                let (n_q, n_k) = ([1, 5, 16][index as usize % 3], 700 + index as usize);
+                problem.pattern.zero_keys = false;
+                problem.pattern.branches = vec![(256, 1), (1000, 3), (640, 2)];
+                problem.span = Span::decode(n_q, n_k);
+                problem.hidden = None;
+                problem.documents = None;
+            }
+            problem
+        },
+    );
+}
+
+/// The largest head, in several groups of channels.
+#[test]
+fn wide_heads_meet_the_oracle_in_f32() {
+    hold(
+        "device, wide, f32",
+        2,
+        DType::F32,
+        1e-5,
+        f32_round,
+        |index| {
+            let mut problem = generate::problem(SEED, 100 + index);
+            (problem.d, problem.d_v) = [(256, 200), (96, 256)][index as usize % 2];
+            problem
+        },
+    );
+}
+
+/// The result is rounded once, and `D` is computed from the rounded result: within 8 roundings.
+#[test]
+fn half_precision_meets_the_oracle() {
+    let round = |x: f64| half::f16::from_f64(x).to_f64();
+    hold("device, f16", 6, DType::F16, 8.0 / 2048.0, round, |index| {
+        sized(index, generate::problem(SEED, index))
+    });
+}
