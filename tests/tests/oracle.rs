@@ -159,7 +159,7 @@ fn the_fallback_meets_the_oracle_in_f64() {
 fn the_kernels_meet_the_oracle_with_block_masks_in_f32() {
     hold(Test {
         name: "kernels, blocks, f32",
-        count: 4000,
+        count: 3000,
         problem: generate::block_problem,
         tolerance: 1e-5,
         round: f32_round,
@@ -173,7 +173,7 @@ fn the_kernels_meet_the_oracle_with_block_masks_in_f32() {
 fn the_kernels_meet_the_oracle_with_block_masks_in_f64() {
     hold(Test {
         name: "kernels, blocks, f64",
-        count: 1000,
+        count: 600,
         problem: generate::block_problem,
         tolerance: 1e-13,
         round: |x| x,
@@ -187,7 +187,7 @@ fn the_kernels_meet_the_oracle_with_block_masks_in_f64() {
 fn the_kernels_meet_the_oracle_with_block_masks_beyond_their_blocks() {
     hold(Test {
         name: "kernels, long, blocks, f32",
-        count: 40,
+        count: 24,
         problem: generate::long_block_problem,
         tolerance: 1e-5,
         round: f32_round,
