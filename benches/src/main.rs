@@ -56,7 +56,13 @@ fn run(args: &Args) -> Result<ExitCode, String> {
     let torch = python.as_ref().map_or("not measured".into(), |python| {
         format!("{} ({})", python.version, python.capability)
     });
-    let machine = Machine::here();
+    #[cfg_attr(not(feature = "cuda"), allow(unused_mut))]
+    let mut machine = Machine::here();
+    #[cfg(feature = "cuda")]
+    {
+        let takes_part = args.filter.as_deref().is_none_or(|filter| filter.contains("cuda"));
+        machine.gpu = takes_part.then(machine::cuda).flatten();
+    }
     println!("{}", machine.lines().join("\n"));
     println!("PyTorch {torch}; {threads} threads each");
     let folder = tempfile::tempdir().map_err(|error| format!("a temporary folder: {error}"))?;

@@ -16,7 +16,7 @@
 pub mod blocks;
 pub mod check;
 pub mod compare;
-#[cfg(feature = "wgpu")]
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub mod device;
 pub mod dilated;
 pub mod dilated_attention_pytorch;
