@@ -59,7 +59,9 @@ impl Machine {
             level: longnet_cpu::level().unwrap_or("unknown"),
             gpu: None,
             memory_gib: memory("MemTotal:").unwrap_or(0.0) / f64::from(1 << 30),
-            rustc: built_with(option_env!("LONGNET_RUSTC"), || output("rustc", &["--version"])),
+            rustc: built_with(option_env!("LONGNET_RUSTC"), || {
+                output("rustc", &["--version"])
+            }),
             commit: built_with(option_env!("LONGNET_COMMIT"), commit),
             date: output("date", &["-u", "+%F"]),
         }
@@ -69,7 +71,11 @@ impl Machine {
     pub fn short_name(&self) -> String {
         if let Some(gpu) = &self.gpu {
             let words = gpu.split([',', ';']).next().unwrap_or_default();
-            return words.to_lowercase().split_whitespace().collect::<Vec<_>>().join("-");
+            return words
+                .to_lowercase()
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join("-");
         }
         let cpu = self
             .cpu

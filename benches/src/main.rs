@@ -60,7 +60,10 @@ fn run(args: &Args) -> Result<ExitCode, String> {
     let mut machine = Machine::here();
     #[cfg(feature = "cuda")]
     {
-        let takes_part = args.filter.as_deref().is_none_or(|filter| filter.contains("cuda"));
+        let takes_part = args
+            .filter
+            .as_deref()
+            .is_none_or(|filter| filter.contains("cuda"));
         machine.gpu = takes_part.then(machine::cuda).flatten();
     }
     println!("{}", machine.lines().join("\n"));

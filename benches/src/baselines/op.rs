@@ -96,12 +96,17 @@ impl Op {
     fn wait(computed: Vec<DispatchTensor>) {
         for (index, tensor) in computed.into_iter().enumerate() {
             match index {
-                1 => drop(numbers(
-                    BurnTensor::<3>::from_dispatch(tensor).slice([0..1, 0..1, 0..1]),
-                )),
-                _ => drop(numbers(
-                    BurnTensor::<4>::from_dispatch(tensor).slice([0..1, 0..1, 0..1, 0..1]),
-                )),
+                1 => drop(numbers(BurnTensor::<3>::from_dispatch(tensor).slice([
+                    0..1,
+                    0..1,
+                    0..1,
+                ]))),
+                _ => drop(numbers(BurnTensor::<4>::from_dispatch(tensor).slice([
+                    0..1,
+                    0..1,
+                    0..1,
+                    0..1,
+                ]))),
             }
         }
     }

@@ -53,7 +53,12 @@ pub fn dense<E: Number>(bench: &mut Bench, d: usize, n: usize) -> Result<(), Str
         if E::HALF && pass == Pass::Forward {
             contenders.push(Box::new(BurnCuda::new(&device, &problem, &inputs)?));
         }
-        case(bench, name::<E>("dense", &problem, pass), &samples, contenders)?;
+        case(
+            bench,
+            name::<E>("dense", &problem, pass),
+            &samples,
+            contenders,
+        )?;
     }
     Ok(())
 }
