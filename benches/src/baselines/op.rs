@@ -87,6 +87,8 @@ impl Op {
     /// before the first and after the last does not count. To be called when it has warmed up.
     #[cfg(feature = "cuda")]
     pub fn batched(&mut self) -> Result<(), String> {
+        // The first of these compiles what reads a number.
+        self.run()?;
         self.repeats = batch::repeats(self.run()?);
         self.note = format!("{} a run", self.repeats);
         Ok(())

@@ -18,7 +18,7 @@ const LONGEST: usize = 1 << 20;
 
 /// # Errors
 ///
-/// There is none.
+/// There is no such device.
 fn device() -> Result<Device, String> {
     longnet_tests::device::cuda().ok_or_else(|| "there is no CUDA device".into())
 }

@@ -99,13 +99,14 @@ fi
 
 # The tests fail rather than skip where there is no device.
 export LONGNET_TEST_DEVICE=cuda LONGNET_REQUIRE=cuda
-cd "$results" || exit 1
+# CubeCL caches what it has tuned where it stands: for all steps, but not for another run.
+cd "$cuda" || exit 1
 
 {
     echo "archive $(cat "$here/commit")"
     echo "NVRTC $(readlink -f "$nvrtc")"
     nvidia-smi 2>&1
-} | tee machine.txt
+} | tee "$results/machine.txt"
 
 steps_json=() failed=0
 # NAME LOG COMMAND...: runs it, keeps what it prints, and notes how it ended.
@@ -113,11 +114,11 @@ step() {
     local name=$1 log=$2 start=$SECONDS status
     shift 2
     printf '\n== %s\n' "$name"
-    "$@" 2>&1 | tee "$log"
+    "$@" 2>&1 | tee "$results/$log"
     status=${PIPESTATUS[0]}
     ((status == 0)) || failed=1
     steps_json+=("  {\"step\": \"$name\", \"status\": $status, \"seconds\": $((SECONDS - start)), \"log\": \"$log\"}")
-    { echo "["; (IFS=,; printf '%s\n' "${steps_json[*]}"); echo "]"; } >steps.json
+    { echo "["; (IFS=,; printf '%s\n' "${steps_json[*]}"); echo "]"; } >"$results/steps.json"
     return "$status"
 }
 
@@ -150,11 +151,11 @@ if [[ " $steps " == *" pytorch "* ]]; then
         step "PyTorch, correctness" pytorch-check.log "${pytorch[@]}" --check &&
             step "PyTorch" pytorch.log "${pytorch[@]}" --out "$results/torch.json" ${QUICK:+--quick}
         ours=$(ls -t "$results"/20*.json 2>/dev/null | head -n 1)
-        if [[ -n $ours && -e torch.json ]]; then
+        if [[ -n $ours && -e $results/torch.json ]]; then
             step "beside PyTorch" beside.log "${pytorch[@]}" --out "$results/torch.json" --beside "$ours"
         fi
     else
-        echo "python3 has no torch with CUDA: PyTorch is not measured" | tee pytorch.log
+        echo "python3 has no torch with CUDA: PyTorch is not measured" | tee "$results/pytorch.log"
     fi
 fi
 printf '\n%s\n' "$results"
