@@ -6,9 +6,35 @@
 //! `delta_i = <dout_i, out_i> - dlse_i`: `dS_ij = P_ij (c_ij <dout_i, v_j> - delta_i)`,
 //! `dq_i = scale sum_j dS_ij k_j`, `dk_j = scale sum_i dS_ij q_i`, `dv_j = sum_i P_ij c_ij dout_i`.
 //!
-//! Scores never leave a cube. A tile is consecutive rows of one residue class of one segment; where a row
-//! is in several branches, all but the one that covers most rows leave f32 results for their own rows,
-//! and the launch of that one merges them. Nothing is added atomically: the same call gives the same bits.
+//! # Tiles
+//!
+//! A tile is consecutive rows of one residue class of one segment (of one block of a block mask); it meets
+//! the rows of the other side that its schedule lists, staged in shared memory, and scores never leave the
+//! cube. Where rows are in several branches, all branches but the one that covers most rows leave f32 results
+//! for their own rows, and the launch of that one merges them: nothing of a branch outlives the call. Few
+//! queries against many keys are split over keys instead ([`decode`]).
+//!
+//! # Routines
+//!
+//! | routine | runs on | types |
+//! |---|---|---|
+//! | [`unit`] | every device | f32, f16, bf16; heads of 1 to 256 channels |
+//! | [`mma`] | tensor cores with `mma.sync` and `ldmatrix` (CUDA, sm_80 on) | f16, bf16; heads of 16 to 256 channels by 8 |
+//!
+//! [`launch::Plan`] asks the device's properties which can run a problem, and says why not; where several can,
+//! cubecl's tuner tries them once for each kind of problem. `LONGNET_ROUTINE` forces one.
+//!
+//! # Determinism
+//!
+//! dq comes from a pass over queries, dk and dv from one over keys, on the transposed schedule. Nothing is
+//! added atomically, and sums have a fixed order: the same routine gives the same bits. The tuner may choose
+//! another routine in another process; force one where bits matter across processes.
+//!
+//! # Addresses
+//!
+//! Offsets into tensors are computed in the kernel's address type, 64 bits as soon as one of its tensors has
+//! more than 2^32 elements (CubeCL's `AddressType`), from 32-bit row numbers; a call over more than 2^31
+//! positions is declined.
 
 pub mod blueprint;
 #[allow(missing_docs, reason = "the macros of CubeCL write items without")]

@@ -56,6 +56,8 @@ pub struct MmaBlueprint {
     pub causal: bool,
     /// There are labels.
     pub labels: bool,
+    /// There may be queries of a tile that see nothing.
+    pub gaps: bool,
     /// There is dropout.
     pub dropout: bool,
     /// Segments that are not filled hold zero keys (`Tail::ZeroKeys`).
@@ -79,6 +81,7 @@ impl MmaBlueprint {
     ) -> Result<Self, Declined> {
         supported(problem, properties)?;
         let causal = problem.schedule.is_causal();
+        let span = problem.schedule.span();
         let base = Self {
             d: problem.d,
             d_v: problem.d_v,
@@ -95,6 +98,10 @@ impl MmaBlueprint {
             merges: false,
             causal,
             labels: problem.labels,
+            gaps: problem.labels
+                || problem.bias
+                || problem.schedule.mask().is_some()
+                || (span.q_start, span.n_q) != (span.k_start, span.n_k),
             dropout: problem.dropout.is_some(),
             zero_keys: problem.schedule.tail() == Tail::ZeroKeys && !causal,
             detached: problem.gradient == MixGradient::Detached,

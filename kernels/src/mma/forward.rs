@@ -124,11 +124,13 @@ pub fn attention<E: Float, O: Float>(
             tile.q_high,
             q_labels,
             0u32,
+            partial_lse,
+            0usize,
             &mut queries,
             0usize,
             rows,
             d,
-            false,
+            Hides::None,
             blueprint,
         );
         if comptime!(stages == 2) {
@@ -143,10 +145,12 @@ pub fn attention<E: Float, O: Float>(
                 end,
                 k_labels,
                 k_before,
+                partial_lse,
+                0usize,
                 &mut keys,
                 &mut values,
                 0usize,
-                blueprint.labels,
+                comptime!(Hides::keys(&blueprint)),
                 blueprint,
             );
         }
@@ -230,10 +234,12 @@ pub fn attention<E: Float, O: Float>(
                 end,
                 k_labels,
                 k_before,
+                partial_lse,
+                0usize,
                 &mut keys,
                 &mut values,
                 0usize,
-                blueprint.labels,
+                comptime!(Hides::keys(&blueprint)),
                 blueprint,
             );
             commit(blueprint);
@@ -253,10 +259,12 @@ pub fn attention<E: Float, O: Float>(
                     next_end,
                     k_labels,
                     k_before,
+                    partial_lse,
+                    0usize,
                     &mut keys,
                     &mut values,
                     columns - at,
-                    blueprint.labels,
+                    comptime!(Hides::keys(&blueprint)),
                     blueprint,
                 );
             }

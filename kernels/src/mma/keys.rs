@@ -203,11 +203,13 @@ pub fn key_gradients<E: Float, O: Float>(
         tile.k_high,
         k_labels,
         k_before,
+        lse,
+        0usize,
         &mut keys,
         0usize,
         rows,
         d,
-        blueprint.labels,
+        comptime!(Hides::keys(&blueprint)),
         blueprint,
     );
     stage::<E>(
@@ -220,11 +222,13 @@ pub fn key_gradients<E: Float, O: Float>(
         tile.k_high,
         k_labels,
         k_before,
+        lse,
+        0usize,
         &mut values,
         0usize,
         rows,
         d_v,
-        blueprint.labels,
+        comptime!(Hides::keys(&blueprint)),
         blueprint,
     );
     commit(blueprint);
@@ -261,6 +265,7 @@ pub fn key_gradients<E: Float, O: Float>(
         let q_rows = rows_of::<E>(q, batch as usize, head as usize);
         let dout_rows = rows_of::<E>(dout, batch as usize, head as usize);
         let drop_key = dropout_key(&args, batch * all_heads + head);
+        let lse_at = (batch * all_heads + head) as usize * lse.shape(2);
         let (from_range, to_range) = ranges(table, &tile, head, Rows::Keys, blocks);
         let (number, begin, end) = seek(
             table,
@@ -290,10 +295,12 @@ pub fn key_gradients<E: Float, O: Float>(
                     end,
                     q_labels,
                     0u32,
+                    lse,
+                    lse_at,
                     &mut queries,
                     &mut douts,
                     0usize,
-                    false,
+                    comptime!(Hides::queries(&blueprint)),
                     blueprint,
                 );
             }
@@ -344,10 +351,12 @@ pub fn key_gradients<E: Float, O: Float>(
                     end,
                     q_labels,
                     0u32,
+                    lse,
+                    lse_at,
                     &mut queries,
                     &mut douts,
                     0usize,
-                    false,
+                    comptime!(Hides::queries(&blueprint)),
                     blueprint,
                 );
                 commit(blueprint);
@@ -367,10 +376,12 @@ pub fn key_gradients<E: Float, O: Float>(
                         next_end,
                         q_labels,
                         0u32,
+                        lse,
+                        lse_at,
                         &mut queries,
                         &mut douts,
                         columns - at,
-                        false,
+                        comptime!(Hides::queries(&blueprint)),
                         blueprint,
                     );
                 }

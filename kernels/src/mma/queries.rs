@@ -133,11 +133,13 @@ pub fn query_gradients<E: Float, O: Float>(
             tile.q_high,
             q_labels,
             0u32,
+            lse,
+            0usize,
             &mut queries,
             0usize,
             rows,
             d,
-            false,
+            Hides::None,
             blueprint,
         );
         stage::<E>(
@@ -150,11 +152,13 @@ pub fn query_gradients<E: Float, O: Float>(
             tile.q_high,
             q_labels,
             0u32,
+            lse,
+            0usize,
             &mut douts,
             0usize,
             rows,
             d_v,
-            false,
+            Hides::None,
             blueprint,
         );
     }
@@ -239,10 +243,12 @@ pub fn query_gradients<E: Float, O: Float>(
                     end,
                     k_labels,
                     k_before,
+                    lse,
+                    0usize,
                     &mut keys,
                     &mut values,
                     0usize,
-                    blueprint.labels,
+                    comptime!(Hides::keys(&blueprint)),
                     blueprint,
                 );
             }
@@ -292,10 +298,12 @@ pub fn query_gradients<E: Float, O: Float>(
                     end,
                     k_labels,
                     k_before,
+                    lse,
+                    0usize,
                     &mut keys,
                     &mut values,
                     0usize,
-                    blueprint.labels,
+                    comptime!(Hides::keys(&blueprint)),
                     blueprint,
                 );
                 commit(blueprint);
@@ -315,10 +323,12 @@ pub fn query_gradients<E: Float, O: Float>(
                         next_end,
                         k_labels,
                         k_before,
+                        lse,
+                        0usize,
                         &mut keys,
                         &mut values,
                         columns - at,
-                        blueprint.labels,
+                        comptime!(Hides::keys(&blueprint)),
                         blueprint,
                     );
                 }

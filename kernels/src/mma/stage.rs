@@ -23,9 +23,58 @@ pub(crate) fn rows_of<E: Float>(x: &Tensor<Eight<E>>, batch: usize, head: usize)
     }
 }
 
+/// Which rows are zeros in shared memory, whatever they hold: 0 times NaN is not 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hides {
+    None,
+    /// Keys with a hidden label.
+    Labels,
+    /// Queries that saw nothing: their lse is minus infinity.
+    Lse,
+}
+
+impl Hides {
+    /// Of keys and values.
+    pub fn keys(blueprint: &MmaBlueprint) -> Self {
+        match blueprint.labels {
+            true => Self::Labels,
+            false => Self::None,
+        }
+    }
+
+    /// Of queries and their gradients.
+    pub fn queries(blueprint: &MmaBlueprint) -> Self {
+        match blueprint.gaps {
+            true => Self::Lse,
+            false => Self::None,
+        }
+    }
+}
+
+#[cube]
+fn shown(
+    row: u32,
+    labels: &[i32],
+    labels_at: u32,
+    lse: &Tensor<f32>,
+    lse_at: usize,
+    #[comptime] hides: Hides,
+) -> bool {
+    let mut shown = true;
+    if comptime!(hides == Hides::Labels) {
+        shown = labels[(labels_at + row) as usize] != HIDDEN;
+    }
+    if comptime!(hides == Hides::Lse) {
+        // Not by its being greater: NaN stays in sight.
+        let nothing = lse[lse_at + row as usize] < f32::new(f32::MIN);
+        shown = !nothing;
+    }
+    shown
+}
+
 /// Copies the rows at the tile's indices `from..from + rows` to staged rows `into_row..`; zeros where the
-/// index is not in `low..high`, and with `hides` where `labels`, from `labels_at` on those of the tensor's rows,
-/// hide the row, whatever it holds. `first` is the position of the tensor's first row.
+/// index is not in `low..high`, and where `hides` says so, whatever the row holds: by `labels`, from `labels_at`
+/// on those of the tensor's rows, or by `lse`, likewise. `first` is the position of the tensor's first row.
 ///
 /// Copies may still be on their way afterwards: [`commit`], [`arrive`], then `sync_cube`.
 #[cube]
@@ -39,11 +88,13 @@ pub(crate) fn stage<E: Float>(
     high: u32,
     labels: &[i32],
     labels_at: u32,
+    lse: &Tensor<f32>,
+    lse_at: usize,
     into: &mut Shared<[Eight<E>]>,
     into_row: usize,
     #[comptime] rows: usize,
     #[comptime] width: usize,
-    #[comptime] hides: bool,
+    #[comptime] hides: Hides,
     #[comptime] blueprint: MmaBlueprint,
 ) {
     let units = comptime!(blueprint.units());
@@ -63,10 +114,10 @@ pub(crate) fn stage<E: Float>(
         for turn in 0..comptime!(total / units) {
             let t = t + (turn * apart) as u32;
             let mut inside = t >= low && t < high;
-            if comptime!(hides) {
+            if comptime!(hides != Hides::None) {
                 if inside {
-                    let row = labels_at + tile.base + t * tile.step - first;
-                    inside = labels[row as usize] != HIDDEN;
+                    let row = tile.base + t * tile.step - first;
+                    inside = shown(row, labels, labels_at, lse, lse_at, hides);
                 }
             }
             // Nothing is read of the row that stands in.
@@ -88,10 +139,10 @@ pub(crate) fn stage<E: Float>(
                 let (row, group) = (at / groups, at % groups);
                 let t = from + row as u32;
                 let mut inside = t >= low && t < high;
-                if comptime!(hides) {
+                if comptime!(hides != Hides::None) {
                     if inside {
-                        let row = labels_at + tile.base + t * tile.step - first;
-                        inside = labels[row as usize] != HIDDEN;
+                        let row = tile.base + t * tile.step - first;
+                        inside = shown(row, labels, labels_at, lse, lse_at, hides);
                     }
                 }
                 let source = select(inside, tile.base + t * tile.step - first, 0u32);
@@ -121,10 +172,12 @@ pub(crate) fn stage_two<E: Float>(
     end: u32,
     labels: &[i32],
     labels_at: u32,
+    lse: &Tensor<f32>,
+    lse_at: usize,
     x_into: &mut Shared<[Eight<E>]>,
     y_into: &mut Shared<[Eight<E>]>,
     into_row: usize,
-    #[comptime] hides: bool,
+    #[comptime] hides: Hides,
     #[comptime] blueprint: MmaBlueprint,
 ) {
     let MmaBlueprint {
@@ -134,12 +187,12 @@ pub(crate) fn stage_two<E: Float>(
         ..
     } = comptime!(blueprint);
     stage::<E>(
-        x, x_plane, tile, first, from, from, end, labels, labels_at, x_into, into_row, rows, d,
-        hides, blueprint,
+        x, x_plane, tile, first, from, from, end, labels, labels_at, lse, lse_at, x_into, into_row,
+        rows, d, hides, blueprint,
     );
     stage::<E>(
-        y, y_plane, tile, first, from, from, end, labels, labels_at, y_into, into_row, rows, d_v,
-        hides, blueprint,
+        y, y_plane, tile, first, from, from, end, labels, labels_at, lse, lse_at, y_into, into_row,
+        rows, d_v, hides, blueprint,
     );
 }
 

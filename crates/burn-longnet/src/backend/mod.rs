@@ -3,6 +3,7 @@
 //! | backend | implementation |
 //! |---|---|
 //! | Flex | `longnet-cpu`'s kernels, reading Burn's buffers through their strides |
+//! | CubeCL's (CUDA, ROCm, Vulkan, Metal, WebGPU) | `burn-longnet-kernels`; what they decline (f64, heads of more than 256 channels), said in the log, as every other |
 //! | every other | [`fallback`]: plain tensor ops, memory in proportion to one branch's pairs |
 //! | Autodiff over any | a hand-written backward step |
 
