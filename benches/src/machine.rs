@@ -29,6 +29,8 @@ pub struct Machine {
     pub features: Vec<&'static str>,
     /// The kernels that `longnet-cpu` chose.
     pub level: &'static str,
+    /// The GPU that takes part, and its driver.
+    pub gpu: Option<String>,
     pub memory_gib: f64,
     pub rustc: String,
     pub commit: String,
@@ -55,15 +57,26 @@ impl Machine {
             cores: thread::available_parallelism().map_or(1, usize::from),
             features: FEATURES.into_iter().filter(has).collect(),
             level: longnet_cpu::level().unwrap_or("unknown"),
+            gpu: None,
             memory_gib: memory("MemTotal:").unwrap_or(0.0) / f64::from(1 << 30),
-            rustc: output("rustc", &["--version"]),
-            commit: commit(),
+            rustc: built_with(option_env!("LONGNET_RUSTC"), || {
+                output("rustc", &["--version"])
+            }),
+            commit: built_with(option_env!("LONGNET_COMMIT"), commit),
             date: output("date", &["-u", "+%F"]),
         }
     }
 
-    /// A name for files: the words of the CPU's name, its model number and cores.
+    /// A name for files: the words of the GPU's name, or those of the CPU's, its model number and cores.
     pub fn short_name(&self) -> String {
+        if let Some(gpu) = &self.gpu {
+            let words = gpu.split([',', ';']).next().unwrap_or_default();
+            return words
+                .to_lowercase()
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join("-");
+        }
         let cpu = self
             .cpu
             .replace("(R)", "")
@@ -84,6 +97,7 @@ impl Machine {
             "cores": self.cores,
             "instruction_sets": self.features,
             "level": self.level,
+            "gpu": self.gpu,
             "memory_gib": self.memory_gib,
             "rustc": self.rustc,
             "commit": self.commit,
@@ -93,13 +107,29 @@ impl Machine {
 
     /// The lines of a report's head.
     pub fn lines(&self) -> Vec<String> {
-        vec![
+        let mut lines = vec![
             format!("{}, {} cores", self.cpu, self.cores),
             format!("{}; {:.0} GiB", self.features.join(" "), self.memory_gib),
             format!("longnet-cpu's kernels: {}", self.level),
             format!("{}, commit {}, {}", self.rustc, self.commit, self.date),
-        ]
+        ];
+        lines.extend(self.gpu.clone());
+        lines
     }
+}
+
+/// What was found out when the program was built, for one that runs elsewhere, or else what is so here.
+fn built_with(known: Option<&str>, here: impl FnOnce() -> String) -> String {
+    known.map_or_else(here, str::to_owned)
+}
+
+/// The first CUDA device: its name by CubeCL, then what the driver's own program says of it.
+#[cfg(feature = "cuda")]
+pub fn cuda() -> Option<String> {
+    let name = longnet_tests::device::cuda()?.identity()?.name;
+    let query = "--query-gpu=name,memory.total,driver_version,clocks.max.sm,power.limit";
+    let driver = output("nvidia-smi", &[query, "--format=csv,noheader", "--id=0"]);
+    Some(format!("{name}; nvidia-smi: {driver}"))
 }
 
 /// Bytes that new allocations may take; `None` where `/proc` does not say.
@@ -158,6 +188,16 @@ mod tests {
             ..Machine::here()
         };
         assert_eq!(machine.short_name(), "intel-xeon-6-model-207-2c");
+    }
+
+    #[test]
+    fn the_short_name_is_that_of_a_gpu_that_takes_part() {
+        let machine = Machine {
+            gpu: Some("NVIDIA H200; nvidia-smi: unknown".into()),
+            ..Machine::here()
+        };
+        assert_eq!(machine.short_name(), "nvidia-h200");
+        assert_eq!(machine.lines().last(), machine.gpu.as_ref());
     }
 
     #[test]

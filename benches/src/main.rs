@@ -56,7 +56,8 @@ fn run(args: &Args) -> Result<ExitCode, String> {
     let torch = python.as_ref().map_or("not measured".into(), |python| {
         format!("{} ({})", python.version, python.capability)
     });
-    let machine = Machine::here();
+    #[cfg_attr(not(feature = "cuda"), allow(unused_mut))]
+    let mut machine = Machine::here();
     println!("{}", machine.lines().join("\n"));
     println!("PyTorch {torch}; {threads} threads each");
     let folder = tempfile::tempdir().map_err(|error| format!("a temporary folder: {error}"))?;
@@ -69,6 +70,11 @@ fn run(args: &Args) -> Result<ExitCode, String> {
     };
     let outcome = cases::run(&mut bench);
     let cases = bench.cases;
+    #[cfg(feature = "cuda")]
+    if cases.iter().any(|case| case.name.starts_with("cuda")) {
+        machine.gpu = machine::cuda();
+        println!("\n{}", machine.gpu.as_deref().unwrap_or_default());
+    }
     if cases.iter().any(|case| !case.bars.is_empty()) {
         println!("\n{}", report::bars_table(&cases));
     }

@@ -1,5 +1,6 @@
 //! The element types that are measured.
 
+use burn::tensor::{DType, TensorData};
 use half::{bf16, f16};
 use longnet_cpu::Element;
 
@@ -7,8 +8,12 @@ use longnet_cpu::Element;
 pub trait Number: Element<Acc = f32> + bytemuck::Pod + Send + Sync {
     /// Its name here and in the PyTorch baseline.
     const NAME: &'static str;
+    /// Its name in Burn.
+    const DTYPE: DType;
     /// Whether it has fewer digits than f32.
     const HALF: bool;
+    /// A tensor on the host.
+    fn data(numbers: &[Self], shape: [usize; 4]) -> TensorData;
     /// The nearest one.
     fn from_f32(x: f32) -> Self;
     /// The same number.
@@ -21,7 +26,11 @@ pub trait Number: Element<Acc = f32> + bytemuck::Pod + Send + Sync {
 
 impl Number for f32 {
     const NAME: &'static str = "f32";
+    const DTYPE: DType = DType::F32;
     const HALF: bool = false;
+    fn data(numbers: &[Self], shape: [usize; 4]) -> TensorData {
+        TensorData::new(numbers.to_vec(), shape)
+    }
     fn from_f32(x: f32) -> Self {
         x
     }
@@ -32,7 +41,11 @@ impl Number for f32 {
 
 impl Number for bf16 {
     const NAME: &'static str = "bf16";
+    const DTYPE: DType = DType::BF16;
     const HALF: bool = true;
+    fn data(numbers: &[Self], shape: [usize; 4]) -> TensorData {
+        TensorData::new(numbers.to_vec(), shape)
+    }
     fn from_f32(x: f32) -> Self {
         bf16::from_f32(x)
     }
@@ -43,7 +56,11 @@ impl Number for bf16 {
 
 impl Number for f16 {
     const NAME: &'static str = "f16";
+    const DTYPE: DType = DType::F16;
     const HALF: bool = true;
+    fn data(numbers: &[Self], shape: [usize; 4]) -> TensorData {
+        TensorData::new(numbers.to_vec(), shape)
+    }
     fn from_f32(x: f32) -> Self {
         f16::from_f32(x)
     }

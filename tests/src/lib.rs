@@ -7,6 +7,7 @@
 //! | [`oracle`] | the dense f64 reference |
 //! | [`generate`] | seeded random problems |
 //! | [`run`] | the op on a problem, through Burn |
+//! | `device` | the device of a CubeCL backend that tests run on |
 //! | [`implementations`] | kernels and fallback, as functions |
 //! | [`compare`] | errors against the oracle |
 //! | [`goldens`] | reading reference results of other projects |
@@ -16,7 +17,7 @@
 pub mod blocks;
 pub mod check;
 pub mod compare;
-#[cfg(feature = "wgpu")]
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub mod device;
 pub mod dilated;
 pub mod dilated_attention_pytorch;

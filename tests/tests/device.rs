@@ -3,12 +3,12 @@
 //!
 //! Each kernel is compiled for its head sizes and rules, and on a software device that takes longer than
 //! running it: few sizes, and `LONGNET_ORACLE_CONFIGS` problems of them.
-#![cfg(feature = "wgpu")]
+#![cfg(any(feature = "wgpu", feature = "cuda"))]
 
 use burn::tensor::DType;
 use longnet_pattern::Span;
 use longnet_tests::compare::errors;
-use longnet_tests::device::wgpu;
+use longnet_tests::device::{under_test, with_dtype};
 use longnet_tests::problem::Problem;
 use longnet_tests::report::{number_from_env, report};
 use longnet_tests::rng::Rng;
@@ -25,7 +25,9 @@ fn hold(
     round: fn(f64) -> f64,
     problem: impl Fn(u64) -> Problem,
 ) {
-    let Some(device) = wgpu() else { return };
+    let Some(device) = with_dtype(dtype) else {
+        return;
+    };
     let device = device.autodiff();
     let mut worst = ("none", 0.0, 0);
     let mut failures = Vec::new();
@@ -65,6 +67,14 @@ fn sized(index: u64, mut problem: Problem) -> Problem {
 
 fn f32_round(x: f64) -> f64 {
     f64::from(x as f32)
+}
+
+fn f16_round(x: f64) -> f64 {
+    half::f16::from_f64(x).to_f64()
+}
+
+fn bf16_round(x: f64) -> f64 {
+    half::bf16::from_f64(x).to_f64()
 }
 
 #[test]
@@ -154,17 +164,68 @@ fn wide_heads_meet_the_oracle_in_f32() {
 /// The result is rounded once, and `D` is computed from the rounded result: within 8 roundings.
 #[test]
 fn half_precision_meets_the_oracle() {
-    let round = |x: f64| half::f16::from_f64(x).to_f64();
-    hold("device, f16", 3, DType::F16, 8.0 / 2048.0, round, |index| {
-        sized(index, generate::problem(SEED, index))
-    });
+    hold(
+        "device, f16",
+        3,
+        DType::F16,
+        8.0 / 2048.0,
+        f16_round,
+        |index| sized(index, generate::problem(SEED, index)),
+    );
+}
+
+/// As f16.
+#[test]
+fn bf16_meets_the_oracle() {
+    hold(
+        "device, bf16",
+        3,
+        DType::BF16,
+        8.0 / 256.0,
+        bf16_round,
+        |index| sized(index, generate::problem(SEED, index)),
+    );
+}
+
+/// The head sizes that tensor cores like, which take long to compile for a software device.
+#[cfg(feature = "cuda")]
+mod heads_of_tensor_cores {
+    use super::*;
+
+    fn wide(index: u64) -> Problem {
+        let mut problem = match index % 3 {
+            0 => generate::long_problem(SEED, index),
+            1 => generate::problem(SEED, index),
+            _ => generate::long_block_problem(SEED, index),
+        };
+        (problem.d, problem.d_v) = [(64, 64), (128, 128), (80, 96)][index as usize / 3 % 3];
+        problem
+    }
+
+    #[test]
+    fn half_precision_meets_the_oracle() {
+        let name = "device, tensor cores, f16";
+        hold(name, 18, DType::F16, 8.0 / 2048.0, f16_round, wide);
+    }
+
+    #[test]
+    fn bf16_meets_the_oracle() {
+        let name = "device, tensor cores, bf16";
+        hold(name, 18, DType::BF16, 8.0 / 256.0, bf16_round, wide);
+    }
+
+    #[test]
+    fn f32_meets_the_oracle() {
+        let name = "device, tensor cores' head sizes, f32";
+        hold(name, 9, DType::F32, 1e-5, f32_round, wide);
+    }
 }
 
 /// What the other tests hold to the oracle are the kernels, not the fallback: a routine that does not exist
 /// stops them.
 #[test]
 fn the_kernels_are_what_runs() {
-    if wgpu().is_none() {
+    if under_test().is_none() {
         return;
     }
     let run = std::process::Command::new(std::env::current_exe().unwrap())

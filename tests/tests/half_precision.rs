@@ -117,22 +117,32 @@ fn bf16_is_as_good_as_a_plain_implementation() {
     law(DType::BF16, |x| bf16::from_f64(x).to_f64());
 }
 
-#[cfg(feature = "wgpu")]
-#[test]
-fn f16_on_a_device_is_as_good_as_a_plain_implementation() {
-    let Some(device) = longnet_tests::device::wgpu() else {
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn device_law(dtype: DType, round: fn(f64) -> f64) {
+    let Some(device) = longnet_tests::device::with_dtype(dtype) else {
         return;
     };
     let autodiff = device.autodiff();
-    let kernels: Run = &|problem, x| through_autodiff(problem, x, &autodiff, DType::F16, LAYOUTS);
+    let kernels: Run = &|problem, x| through_autodiff(problem, x, &autodiff, dtype, LAYOUTS);
     // Few, and of one head size: each is compiled for itself.
     let problems = (0..).filter_map(problem).take(3).map(|problem| Problem {
         d: 16,
         d_v: 16,
         ..problem
     });
-    let round = |x: f64| f16::from_f64(x).to_f64();
-    hold(problems, DType::F16, round, &[("device", kernels)]);
+    hold(problems, dtype, round, &[("device", kernels)]);
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[test]
+fn f16_on_a_device_is_as_good_as_a_plain_implementation() {
+    device_law(DType::F16, |x| f16::from_f64(x).to_f64());
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[test]
+fn bf16_on_a_device_is_as_good_as_a_plain_implementation() {
+    device_law(DType::BF16, |x| bf16::from_f64(x).to_f64());
 }
 
 /// All that the plain implementation lacks: masks, documents, dropout, grouped heads, spans. The

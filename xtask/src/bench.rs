@@ -8,13 +8,13 @@ use crate::program;
 pub fn run(device: &str, options: &[&str]) -> ExitCode {
     match device {
         "cpu" => program::run("longnet-benches", "cpu", "", options),
-        // Its cases have its name.
-        "wgpu" => {
-            let options = [&["--filter", "wgpu"], options].concat();
-            program::run("longnet-benches", "cpu", "wgpu", &options)
+        // Their cases have their names.
+        "wgpu" | "cuda" => {
+            let options = [&["--filter", device], options].concat();
+            program::run("longnet-benches", "cpu", device, &options)
         }
         _ => {
-            eprintln!("bench {device}: no such device; there are: cpu, wgpu");
+            eprintln!("bench {device}: no such device; there are: cpu, wgpu, cuda");
             ExitCode::FAILURE
         }
     }

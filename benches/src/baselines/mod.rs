@@ -1,5 +1,9 @@
 //! Who takes part.
 
+#[cfg(feature = "cuda")]
+mod batch;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod flex;
 mod gemm;
 mod op;
@@ -8,6 +12,8 @@ mod pytorch;
 mod tensors;
 mod trainer;
 
+#[cfg(feature = "cuda")]
+pub use cuda::{BurnCuda, OursCuda};
 pub use flex::Flex;
 pub use gemm::Gemm;
 pub use op::Op;

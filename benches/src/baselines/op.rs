@@ -1,10 +1,13 @@
 //! The op through Burn: in plain tensor ops, as backends without kernels run it, or by the kernels of a
 //! device.
 
+#[cfg(feature = "cuda")]
+use super::batch;
 use super::tensors::{numbers, tensors};
-use crate::check::{OTHERS, check, results};
+use crate::check::{OTHERS, OURS, check, results};
 use crate::contender::{Contender, Pass, seconds};
 use crate::inputs::Inputs;
+use crate::number::Number;
 use crate::oracle::{Sample, Tensor};
 use crate::problem::Problem;
 use burn::backend::{Dispatch, DispatchTensor};
@@ -24,6 +27,9 @@ pub struct Op {
     /// q, k, v, the gradient of out.
     tensors: [DispatchTensor; 4],
     dlse: DispatchTensor,
+    /// Computations of a run.
+    repeats: usize,
+    note: String,
 }
 
 impl Op {
@@ -34,31 +40,27 @@ impl Op {
     }
 
     /// The fallback, or the kernels, of a device.
-    #[cfg(feature = "wgpu")]
-    pub fn on(
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    pub fn on<E: Number>(
         (name, device): (&str, &Device),
         kernels: bool,
         problem: &Problem,
         pass: Pass,
-        inputs: &Inputs<f32>,
+        inputs: &Inputs<E>,
     ) -> Self {
-        let what = if kernels { "ours" } else { "fallback" };
-        Self::new(
-            format!("{what} on {name}"),
-            kernels,
-            problem,
-            pass,
-            inputs,
-            device,
-        )
+        let name = match kernels {
+            true => "ours".into(),
+            false => format!("fallback on {name}"),
+        };
+        Self::new(name, kernels, problem, pass, inputs, device)
     }
 
-    fn new(
+    fn new<E: Number>(
         name: String,
         kernels: bool,
         problem: &Problem,
         pass: Pass,
-        inputs: &Inputs<f32>,
+        inputs: &Inputs<E>,
         device: &Device,
     ) -> Self {
         let [batch, heads, n, _] = problem.shape();
@@ -76,6 +78,38 @@ impl Op {
             dlse: BurnTensor::<3>::zeros([batch, heads, n], device).into_dispatch(),
             problem: problem.clone(),
             pass,
+            repeats: 1,
+            note: String::new(),
+        }
+    }
+
+    /// Computes several times in a run, as often as the device's speed asks for, so that what the host does
+    /// before the first and after the last does not count. To be called when it has warmed up.
+    #[cfg(feature = "cuda")]
+    pub fn batched(&mut self) -> Result<(), String> {
+        // The first of these compiles what reads a number.
+        self.run()?;
+        self.repeats = batch::repeats(self.run()?);
+        self.note = format!("{} a run", self.repeats);
+        Ok(())
+    }
+
+    /// Waits for one number of each result: a device computes when it is asked for numbers.
+    fn wait(computed: Vec<DispatchTensor>) {
+        for (index, tensor) in computed.into_iter().enumerate() {
+            match index {
+                1 => drop(numbers(BurnTensor::<3>::from_dispatch(tensor).slice([
+                    0..1,
+                    0..1,
+                    0..1,
+                ]))),
+                _ => drop(numbers(BurnTensor::<4>::from_dispatch(tensor).slice([
+                    0..1,
+                    0..1,
+                    0..1,
+                    0..1,
+                ]))),
+            }
         }
     }
 
@@ -111,6 +145,10 @@ impl Contender for Op {
         self.name.clone()
     }
 
+    fn note(&self) -> String {
+        self.note.clone()
+    }
+
     fn flops(&self) -> Option<f64> {
         Some(self.problem.flops(self.pass))
     }
@@ -141,27 +179,15 @@ impl Contender for Op {
             self.problem.row(rest.get(index)?, head, row)
         };
         let tensors = results(self.pass, true);
-        check(samples, &tensors, &read, OTHERS).map(Some)
+        let allowed = if self.kernels { OURS } else { OTHERS };
+        check(samples, &tensors, &read, allowed).map(Some)
     }
 
     fn run(&mut self) -> Result<f64, String> {
-        // A device computes when it is asked for numbers: one of each tensor.
-        Ok(seconds(|| {
-            for (index, tensor) in self.compute().into_iter().enumerate() {
-                match index {
-                    1 => drop(numbers(BurnTensor::<3>::from_dispatch(tensor).slice([
-                        0..1,
-                        0..1,
-                        0..1,
-                    ]))),
-                    _ => drop(numbers(BurnTensor::<4>::from_dispatch(tensor).slice([
-                        0..1,
-                        0..1,
-                        0..1,
-                        0..1,
-                    ]))),
-                }
-            }
-        }))
+        let total = seconds(|| {
+            (1..self.repeats).for_each(|_| drop(self.compute()));
+            Self::wait(self.compute());
+        });
+        Ok(total / self.repeats as f64)
     }
 }

@@ -1,6 +1,8 @@
 //! What is measured.
 
 mod attention;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod decode;
 #[cfg(feature = "wgpu")]
 mod device;
@@ -82,9 +84,48 @@ fn groups(quick: bool) -> Vec<Group> {
             Box::new(move |bench| device::dilated(bench, n, &branches(longest))),
         ));
     }
+    #[cfg(feature = "cuda")]
+    groups.extend(cuda_groups(quick));
     // Last: from there on the process keeps the memory that it frees.
     let n = pick(512, 4096);
     groups.push((format!("lm {n}"), Box::new(move |bench| lm::lm(bench, n))));
+    groups
+}
+
+/// Those on a CUDA device.
+#[cfg(feature = "cuda")]
+fn cuda_groups(quick: bool) -> Vec<Group> {
+    let (longest, lengths, end) = match quick {
+        true => (512, vec![1024], 1 << 19),
+        false => (8192, vec![8192, 32768, 131072], 1 << 18),
+    };
+    let mut groups: Vec<Group> = Vec::new();
+    for d in [64, 128] {
+        groups.push((
+            format!("cuda dense bf16 d {d} n {longest}"),
+            Box::new(move |bench| cuda::dense::<bf16>(bench, d, longest)),
+        ));
+        groups.push((
+            format!("cuda dense f32 d {d} n {longest}"),
+            Box::new(move |bench| cuda::dense::<f32>(bench, d, longest)),
+        ));
+        for &n in &lengths {
+            groups.push((
+                format!("cuda dilated bf16 d {d} n {n}"),
+                Box::new(move |bench| cuda::dilated::<bf16>(bench, d, n, &branches(longest))),
+            ));
+            groups.push((
+                format!("cuda dilated f32 d {d} n {n}"),
+                Box::new(move |bench| cuda::dilated::<f32>(bench, d, n, &branches(longest))),
+            ));
+        }
+    }
+    for d in [64, 128] {
+        groups.push((
+            format!("cuda longest bf16 d {d}"),
+            Box::new(move |bench| cuda::longest::<bf16>(bench, d, end, &branches(longest))),
+        ));
+    }
     groups
 }
 

@@ -132,8 +132,7 @@ impl Case {
         ];
         for (name, got, exact, plain, factor) in tensors {
             let (wrong, allowed) = (error(got, exact), factor * error(plain, exact));
-            // Not `>`: NaN is wrong.
-            if !(wrong <= allowed) {
+            if wrong.is_nan() || wrong > allowed {
                 return Err(format!("{name}: error {wrong:.2e}, allowed {allowed:.2e}"));
             }
         }

@@ -153,12 +153,12 @@ impl Problem {
                         }
                         let ds = round(ds);
                         let kept = round(m as f64 * weight * factor(j));
-                        for x in 0..d {
+                        for (x, q) in q.iter().enumerate().take(d) {
                             result.dq[at * d + x] += self.scale * ds * self.k[key(j) + x];
-                            result.dk[key(j) + x] += self.scale * ds * q[x];
+                            result.dk[key(j) + x] += self.scale * ds * q;
                         }
-                        for x in 0..d_v {
-                            result.dv[value(j) + x] += kept * dout[x];
+                        for (x, dout) in dout.iter().enumerate().take(d_v) {
+                            result.dv[value(j) + x] += kept * dout;
                         }
                     }
                 }
