@@ -249,7 +249,7 @@ pub fn decode_chunks<E: Float>(
 }
 
 /// Merges the chunks of each row, a cube a row: `out` `[batch, heads, n_q, d_v]` and `lse` from what
-/// [`decode_chunks`] left.
+/// [`decode_chunks()`] left.
 #[cube(
     launch,
     launch_unchecked,

@@ -18,7 +18,7 @@
 //!
 //! | routine | runs on | types |
 //! |---|---|---|
-//! | [`unit`] | every device | f32, f16, bf16; heads of 1 to 256 channels |
+//! | [`unit`](mod@unit) | every device | f32, f16, bf16; heads of 1 to 256 channels |
 //! | [`mma`] | tensor cores with `mma.sync` and `ldmatrix` (CUDA, sm_80 on) | f16, bf16; heads of 16 to 256 channels by 8 |
 //!
 //! [`launch::Plan`] asks the device's properties which can run a problem, and says why not; where several can,

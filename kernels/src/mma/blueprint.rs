@@ -14,11 +14,11 @@ const NARROWEST: usize = 16;
 /// One of the routine's kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
-    /// [`super::attention`]
+    /// [`super::attention()`]
     Forward,
-    /// [`super::query_gradients`]
+    /// [`super::query_gradients()`]
     Queries,
-    /// [`super::key_gradients`]
+    /// [`super::key_gradients()`]
     Keys,
 }
 

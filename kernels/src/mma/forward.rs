@@ -10,7 +10,7 @@ use crate::rules::{Args, dropout_factor, dropout_key};
 use crate::walk::{Role, Rows, bias_index, final_branch, ranges, slot_of, tile, zero_keys};
 use cubecl::prelude::*;
 
-/// Out and lse of a tile of queries; as [`crate::unit::attention`], `out` and `partial_out` in pairs of
+/// Out and lse of a tile of queries; as [`crate::unit::attention()`], `out` and `partial_out` in pairs of
 /// channels.
 #[cube(
     launch,

@@ -89,7 +89,7 @@ fn leave(
     }
 }
 
-/// dk and dv of a tile of keys; as [`crate::unit::key_gradients`], the results and what is merged in pairs of
+/// dk and dv of a tile of keys; as [`crate::unit::key_gradients()`], the results and what is merged in pairs of
 /// channels.
 ///
 /// Scores are computed transposed, keys as rows: weights and their gradients are then the left operands of

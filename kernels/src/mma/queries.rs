@@ -12,7 +12,7 @@ use crate::walk::{
 };
 use cubecl::prelude::*;
 
-/// dq of a tile of queries; as [`crate::unit::query_gradients`], `dq` and `partial` in pairs of channels.
+/// dq of a tile of queries; as [`crate::unit::query_gradients()`], `dq` and `partial` in pairs of channels.
 #[cube(
     launch,
     launch_unchecked,
