@@ -212,7 +212,9 @@ impl Tiles {
             labels: problem.labels,
             dropout: problem.dropout.is_some(),
             zero_keys: schedule.tail() == Tail::ZeroKeys && !schedule.is_causal(),
-            detached: problem.gradient == MixGradient::Detached,
+            // A block mask is one branch: nothing is mixed.
+            detached: problem.gradient == MixGradient::Detached
+                && problem.schedule.mask().is_none(),
         }
     }
 }

@@ -104,7 +104,9 @@ impl MmaBlueprint {
                 || (span.q_start, span.n_q) != (span.k_start, span.n_k),
             dropout: problem.dropout.is_some(),
             zero_keys: problem.schedule.tail() == Tail::ZeroKeys && !causal,
-            detached: problem.gradient == MixGradient::Detached,
+            // A block mask is one branch: nothing is mixed.
+            detached: problem.gradient == MixGradient::Detached
+                && problem.schedule.mask().is_none(),
         };
         let mut blueprint = base.sized(kernel, rows_a_tile(problem, kernel));
         let has = properties.hardware.max_shared_memory_size;
