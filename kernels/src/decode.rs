@@ -223,7 +223,8 @@ pub fn decode_chunks<E: Float>(
         (CUBE_POS_Y as usize * table[2] as usize + i) * CUBE_COUNT_X as usize + CUBE_POS_X as usize;
     let mut factor = 0.0f32;
     let mut total = f32::new(LOWEST);
-    if sum > 0.0f32 {
+    // Not by its being greater: NaN stays in sight.
+    if sum != 0.0f32 {
         factor = 1.0f32 / sum;
         total = max + sum.ln();
     }
@@ -276,18 +277,18 @@ pub fn decode_merge<O: Float>(
     let mut sum = 0.0f32;
     for chunk in 0..chunks as usize {
         let other = partial_lse[first + chunk];
-        sum += select(other > f32::new(LOWEST), (other - max).exp(), 0.0f32);
+        sum += select(other != f32::new(LOWEST), (other - max).exp(), 0.0f32);
     }
     let mut channel = UNIT_POS as usize;
     while channel < d_v {
         let mut value = 0.0f32;
         for chunk in 0..chunks as usize {
             let other = partial_lse[first + chunk];
-            let weight = select(other > f32::new(LOWEST), (other - max).exp(), 0.0f32);
+            let weight = select(other != f32::new(LOWEST), (other - max).exp(), 0.0f32);
             value = fma(weight, partial_out[(first + chunk) * d_v + channel], value);
         }
         let mut scaled = 0.0f32;
-        if sum > 0.0f32 {
+        if sum != 0.0f32 {
             scaled = value / sum;
         }
         out[row * d_v + channel] = O::cast_from(scaled);
@@ -295,7 +296,7 @@ pub fn decode_merge<O: Float>(
     }
     if UNIT_POS == 0 {
         let mut total = args.empty;
-        if sum > 0.0f32 {
+        if sum != 0.0f32 {
             total = max + sum.ln();
         }
         lse[row] = total;

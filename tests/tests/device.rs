@@ -5,14 +5,15 @@
 //! running it: few sizes, and `LONGNET_ORACLE_CONFIGS` problems of them.
 #![cfg(any(feature = "wgpu", feature = "cuda"))]
 
-use burn::tensor::DType;
-use longnet_pattern::Span;
+use burn::tensor::{DType, Distribution, Tensor};
+use burn_longnet::functional::{AttentionOptions, sparse_attention_with_lse};
+use longnet_pattern::{DilatedPattern, Span};
 use longnet_tests::compare::errors;
 use longnet_tests::device::{under_test, with_dtype};
 use longnet_tests::problem::Problem;
 use longnet_tests::report::{number_from_env, report};
 use longnet_tests::rng::Rng;
-use longnet_tests::run::{Layout, through_autodiff};
+use longnet_tests::run::{Layout, numbers, through_autodiff};
 use longnet_tests::{generate, oracle};
 
 const SEED: u64 = 20_260_301;
@@ -218,6 +219,33 @@ mod heads_of_tensor_cores {
     fn f32_meets_the_oracle() {
         let name = "device, tensor cores' head sizes, f32";
         hold(name, 9, DType::F32, 1e-5, f32_round, wide);
+    }
+}
+
+/// A query of NaN: its row is NaN, in lse too, and no other. In one tile, and split over keys.
+#[test]
+fn nan_stays_in_sight() {
+    let Some(device) = under_test() else { return };
+    for span in [Span::full(40), Span::decode(3, 300)] {
+        let branches = [(16, 1), (64, 2), (300, 3)];
+        let pattern = DilatedPattern::new(1, branches).build().unwrap();
+        let tensor = |n: usize| Tensor::<4>::random([1, 1, n, 16], Distribution::Default, &device);
+        let q = tensor(span.n_q).slice_fill([0..1, 0..1, 1..2, 4..5], f32::NAN);
+        let options = AttentionOptions {
+            span: Some(span),
+            ..Default::default()
+        };
+        let (k, v) = (tensor(span.n_k), tensor(span.n_k));
+        let (out, lse) = sparse_attention_with_lse(q, k, v, &pattern, &options);
+        for (row, out) in numbers(out).chunks(16).enumerate() {
+            assert!(
+                out.iter().all(|x| x.is_nan() == (row == 1)),
+                "{span:?}, {row}: {out:?}"
+            );
+        }
+        for (row, lse) in numbers(lse).into_iter().enumerate() {
+            assert_eq!(lse.is_nan(), row == 1, "{span:?}, {row}: lse {lse}");
+        }
     }
 }
 

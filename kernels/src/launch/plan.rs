@@ -273,6 +273,21 @@ impl Plan {
         if [span.n_q, span.n_k, problem.batch, problem.kv_heads].contains(&0) {
             return Err(Declined("a tensor is empty".into()));
         }
+        let cubes = problem.batch * schedule.heads();
+        let widest = hardware.max_cube_count.1 as usize;
+        if cubes > widest {
+            return Err(Declined(format!(
+                "{cubes} heads of all batch entries, the device takes {widest} cubes along an axis"
+            )));
+        }
+        let (heads, width) = (schedule.heads(), problem.d.max(problem.d_v));
+        let largest = problem.batch * heads * span.n_q.max(span.n_k) * width;
+        // More than 2^32 elements; partial results of several branches may be twice as many as rows.
+        if largest > u32::MAX as usize / 2 && !properties.supports_address(AddressType::U64) {
+            return Err(Declined(format!(
+                "tensors of {largest} elements and partial results of them, the device has 32-bit addresses"
+            )));
+        }
         if hardware.max_bindings < BINDINGS {
             return Err(Declined(format!(
                 "the device binds {} buffers at most, the kernels need {BINDINGS}",

@@ -207,7 +207,7 @@ pub fn attention<E: Float, O: Float>(
                 let at = CUBE_POS_Y as usize * partial_rows + slot as usize;
                 let other = partial_lse[at];
                 // A branch of which the row sees nothing left the lowest number.
-                if other > f32::new(LOWEST) {
+                if other != f32::new(LOWEST) {
                     let highest = max.max(other);
                     let (shrink, weight) = ((max - highest).exp(), (other - highest).exp());
                     max = highest;
@@ -235,7 +235,8 @@ pub fn attention<E: Float, O: Float>(
             total = f32::new(LOWEST);
         }
         let mut factor = 0.0f32;
-        if sum > 0.0f32 {
+        // Not by its being greater: NaN stays in sight.
+        if sum != 0.0f32 {
             factor = 1.0f32 / sum;
             total = max + sum.ln();
         }
