@@ -223,8 +223,9 @@ pub fn decode_chunks<E: Float>(
         (CUBE_POS_Y as usize * table[2] as usize + i) * CUBE_COUNT_X as usize + CUBE_POS_X as usize;
     let mut factor = 0.0f32;
     let mut total = f32::new(LOWEST);
-    // Not by its being greater: NaN stays in sight.
-    if sum != 0.0f32 {
+    // Not by its being greater, or different, which NaN is not in shaders: it stays in sight.
+    let nothing = sum == 0.0f32;
+    if !nothing {
         factor = 1.0f32 / sum;
         total = max + sum.ln();
     }
@@ -277,18 +278,19 @@ pub fn decode_merge<O: Float>(
     let mut sum = 0.0f32;
     for chunk in 0..chunks as usize {
         let other = partial_lse[first + chunk];
-        sum += select(other != f32::new(LOWEST), (other - max).exp(), 0.0f32);
+        sum += select(other == f32::new(LOWEST), 0.0f32, (other - max).exp());
     }
     let mut channel = UNIT_POS as usize;
     while channel < d_v {
         let mut value = 0.0f32;
         for chunk in 0..chunks as usize {
             let other = partial_lse[first + chunk];
-            let weight = select(other != f32::new(LOWEST), (other - max).exp(), 0.0f32);
+            let weight = select(other == f32::new(LOWEST), 0.0f32, (other - max).exp());
             value = fma(weight, partial_out[(first + chunk) * d_v + channel], value);
         }
         let mut scaled = 0.0f32;
-        if sum != 0.0f32 {
+        let nothing = sum == 0.0f32;
+        if !nothing {
             scaled = value / sum;
         }
         out[row * d_v + channel] = O::cast_from(scaled);
@@ -296,7 +298,8 @@ pub fn decode_merge<O: Float>(
     }
     if UNIT_POS == 0 {
         let mut total = args.empty;
-        if sum != 0.0f32 {
+        let nothing = sum == 0.0f32;
+        if !nothing {
             total = max + sum.ln();
         }
         lse[row] = total;

@@ -401,7 +401,8 @@ pub fn attention<E: Float, O: Float>(
                     let from = flat * partial_rows + slot as usize;
                     let other = partial_lse[from];
                     // A branch of which the row sees nothing left the lowest number.
-                    if other != f32::MIN {
+                    let nothing = other == f32::MIN;
+                    if !nothing {
                         let other = other * f32::new(LOG2_E);
                         let highest = high.max(other);
                         let (shrink, weight) =
@@ -430,7 +431,8 @@ pub fn attention<E: Float, O: Float>(
                 to = flat * lse.shape(2) + (tile.slot + t - tile.first) as usize;
                 value = f32::MIN;
             }
-            if total != 0.0f32 {
+            let nothing = total == 0.0f32;
+            if !nothing {
                 factor /= total;
                 value = high * f32::new(std::f32::consts::LN_2) + total.ln();
             } else {

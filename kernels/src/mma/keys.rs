@@ -46,7 +46,8 @@ fn aside(
         if UNIT_POS < comptime!(blueprint.stage as u32 / 2) && t < end {
             let query = tile.q_row(t);
             let value = lse[flat * lse.shape(2) + query as usize];
-            if value != empty {
+            let nothing = value == empty;
+            if !nothing {
                 exponents.insert(c, value * f32::new(-LOG2_E));
             }
             let mut of_delta = query;

@@ -207,7 +207,8 @@ pub fn attention<E: Float, O: Float>(
                 let at = CUBE_POS_Y as usize * partial_rows + slot as usize;
                 let other = partial_lse[at];
                 // A branch of which the row sees nothing left the lowest number.
-                if other != f32::new(LOWEST) {
+                let nothing = other == f32::new(LOWEST);
+                if !nothing {
                     let highest = max.max(other);
                     let (shrink, weight) = ((max - highest).exp(), (other - highest).exp());
                     max = highest;
@@ -235,8 +236,9 @@ pub fn attention<E: Float, O: Float>(
             total = f32::new(LOWEST);
         }
         let mut factor = 0.0f32;
-        // Not by its being greater: NaN stays in sight.
-        if sum != 0.0f32 {
+        // Not by its being greater, or different, which NaN is not in shaders: it stays in sight.
+        let nothing = sum == 0.0f32;
+        if !nothing {
             factor = 1.0f32 / sum;
             total = max + sum.ln();
         }

@@ -177,7 +177,8 @@ pub(crate) fn stage_seeing<E: Float>(
             let row = first + number * step;
             let mut here = number < count;
             if here {
-                here = lse[lse_at + row as usize] != empty;
+                let nothing = lse[lse_at + row as usize] == empty;
+                here = !nothing;
             }
             into[at] = row_or_zeros::<E>(x, start, row, at % groups, here, width);
         }
