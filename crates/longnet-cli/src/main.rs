@@ -9,6 +9,11 @@ use clap::Parser;
 use std::io::{Write, stderr};
 use std::process::ExitCode;
 
+/// Keeps a run at the memory that it uses.
+#[cfg(unix)]
+#[global_allocator]
+static ALLOCATOR: longnet_train::memory::KeptBlocks = longnet_train::memory::KeptBlocks;
+
 fn main() -> ExitCode {
     longnet_train::backend::prepare_process();
     match commands::run(args::Args::parse()) {

@@ -18,6 +18,7 @@ pub mod estimate;
 pub mod evaluate;
 pub mod generate;
 pub mod loader;
+pub mod memory;
 pub mod metrics;
 pub mod optim;
 pub mod progress;
