@@ -21,6 +21,7 @@ pub mod loader;
 pub mod memory;
 pub mod metrics;
 pub mod optim;
+pub mod plan;
 pub mod progress;
 pub mod schedule;
 pub mod trainer;

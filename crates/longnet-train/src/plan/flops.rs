@@ -1,0 +1,54 @@
+//! FLOPs of the model, as utilisation counts them.
+
+use crate::config::Config;
+use burn_longnet::pattern::{Sizes, Span};
+
+/// FLOPs a token of a forward and a backward pass. A multiply-add is two; what is computed again to save
+/// memory does not count, nor do norms, activations and the optimiser.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Flops {
+    /// Products with weight matrices, the head's among them: 6 for each weight.
+    pub weights: f64,
+    /// Products over the visited pairs: two forward and five backward.
+    pub attention: f64,
+}
+
+impl Flops {
+    /// Those of a checked config, and the key positions that a query of one head sees on average.
+    pub fn of(config: &Config) -> (Self, f64) {
+        let (m, n) = (&config.model, config.data.context);
+        let lm = config.language_model();
+        let head = m.d_model / m.heads;
+        let kv_heads = m.kv_heads.unwrap_or(m.heads);
+        let schedule = config
+            .pattern()
+            .schedule(Span::full(n))
+            .expect("a masked tail has a schedule at every length");
+        let cost = schedule.cost(&Sizes {
+            batch: 1,
+            kv_heads,
+            d: head,
+            d_v: head,
+            bytes_per_element: 4,
+        });
+        let products = cost.forward_flops + cost.backward_flops;
+        let attention = products as f64 * m.layers as f64 / n as f64;
+        let (d, queries, keys) = (m.d_model, m.heads * head, kv_heads * head);
+        let inner = match m.activation {
+            burn_longnet::model::Activation::SwiGlu => 3,
+            _ => 2,
+        };
+        let layer = 2 * d * queries + 2 * d * keys + inner * d * lm.feed_forward_width();
+        let weights = m.layers * layer + lm.vocab_size * d;
+        let flops = Self {
+            weights: 6.0 * weights as f64,
+            attention,
+        };
+        (flops, cost.pairs as f64 / (n * m.heads) as f64)
+    }
+
+    /// All of them.
+    pub fn total(&self) -> f64 {
+        self.weights + self.attention
+    }
+}
