@@ -87,7 +87,8 @@ impl Shape {
             layer_parameters: (one_more.num_params() - lm.num_params()) as f64,
             largest: (vocabulary * d).max(ff * d),
             optimizer_bytes: 8.0,
-            saved_bytes: 0.0,
+            // The record of the optimiser is a copy of its state.
+            saved_bytes: 8.0,
             chunk: t.loss_chunk as f64,
             threads: std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64),
             recompute: m.recompute,
