@@ -28,6 +28,8 @@ pub struct Lines<W> {
     /// Steps done, and how many of them before this epoch.
     step: usize,
     before: usize,
+    /// Steps that were done when the run went on.
+    begun: usize,
     started: Option<Instant>,
     printed: Option<Instant>,
 }
@@ -90,8 +92,8 @@ pub(crate) fn duration(seconds: f64) -> String {
 }
 
 impl<W: Write> Lines<W> {
-    /// Writes to `out` about a run of `steps`, a line every `period`.
-    pub fn new(out: W, steps: usize, period: Duration) -> Self {
+    /// Writes to `out` about a run of `steps`, of which `done` are done, a line every `period`.
+    pub fn new(out: W, done: usize, steps: usize, period: Duration) -> Self {
         Self {
             out,
             steps,
@@ -100,8 +102,9 @@ impl<W: Write> Lines<W> {
             train: Means::default(),
             valid: Means::default(),
             in_valid: false,
-            step: 0,
-            before: 0,
+            step: done,
+            before: done,
+            begun: done,
             started: None,
             printed: None,
         }
@@ -123,7 +126,7 @@ impl<W: Write> Lines<W> {
         self.printed = Some(now);
         let spent = self.started.map_or(0.0, |at| (now - at).as_secs_f64());
         let steps_left = self.steps.saturating_sub(self.step);
-        let left = duration(spent / self.step as f64 * steps_left as f64);
+        let left = duration(spent / (self.step - self.begun) as f64 * steps_left as f64);
         let means = std::mem::take(&mut self.train);
         self.line(&format!(
             "{}  {:.0} tok/s  lr {:.2e}  grad {:.2}  left {left}",
@@ -174,7 +177,7 @@ impl<W: Write + Send> TrainingProgressLogger for Lines<W> {
         }
         self.step = self.before + items_processed;
         let due = self.printed.is_none_or(|at| at.elapsed() >= self.period);
-        if due || self.step == 1 {
+        if due || self.step == self.begun + 1 {
             self.train_line();
         }
     }

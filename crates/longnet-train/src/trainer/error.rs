@@ -1,6 +1,7 @@
 //! What can end a run.
 
-use crate::checkpoint::CheckpointError;
+use crate::checkpoint::{CheckpointError, OpenError};
+use crate::config::ConfigErrors;
 use crate::data::DataError;
 
 /// Why a run ended early.
@@ -12,6 +13,9 @@ pub enum TrainError {
     /// A checkpoint cannot be written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The run cannot go on with this config.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
     /// A loss or gradient that is infinite or not a number.
     #[error(
         "step {step}: the loss is {loss} and the norm of the gradient {norm}; the batch was {batch}; a lower train.lr, a longer train.warmup or {} may help",
@@ -49,6 +53,15 @@ impl TrainError {
             Self::Data(error) => error.field(),
             Self::Checkpoint(error) => error.field(),
             _ => None,
+        }
+    }
+}
+
+impl From<OpenError> for TrainError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Checkpoint(error) => Self::Checkpoint(error),
+            OpenError::Config(errors) => Self::Config(errors),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One optimiser step after the other.
 
 use super::{TrainError, Trainee};
+use crate::checkpoint::Point;
 use crate::config::Config;
 use crate::data::Random;
 use crate::loader::Feed;
@@ -32,13 +33,16 @@ impl Learner {
         }
     }
 
-    /// Goes on after `steps` steps, with the optimiser's state after them.
-    pub fn resumed(self, steps: usize, optimizer: ModuleOptimizer) -> Self {
-        Self {
-            optimizer,
-            steps,
-            ..self
-        }
+    /// Goes on at `point`, whose weights the model has already.
+    ///
+    /// # Errors
+    ///
+    /// A checkpoint of other parameters.
+    pub fn resume(&mut self, point: &Point) -> Result<(), TrainError> {
+        let fresh = optimizer(&self.config.train, self.model());
+        self.optimizer = point.optimizer(fresh, &self.model().lm)?;
+        self.steps = point.state.step;
+        Ok(())
     }
 
     /// The model.

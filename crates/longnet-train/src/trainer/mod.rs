@@ -9,9 +9,11 @@ mod error;
 mod learner;
 mod prepared;
 mod steps;
+mod stop;
 mod trainee;
 
 pub use error::TrainError;
 pub use learner::Learner;
-pub use prepared::{Prepared, Report};
+pub use prepared::{Control, Prepared, Report};
+pub use stop::Stop;
 pub use trainee::Trainee;
