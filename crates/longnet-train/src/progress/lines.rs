@@ -1,6 +1,6 @@
 //! Progress as lines of text.
 
-use crate::metrics::{BITS_PER_BYTE, GRAD_NORM, LEARNING_RATE, LOSS, SPEED};
+use crate::metrics::{BITS_PER_BYTE, GRAD_NORM, LEARNING_RATE, LOSS, SPEED, UTILISATION};
 use burn_train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
 use burn_train::metric::{MetricDefinition, MetricId, MetricName, NumericEntry};
 use burn_train::renderer::{
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// Writes one line a period, and one for each evaluation:
 ///
 /// ```text
-/// step    40/300  loss 2.4501  ppl 11.6  3.535 bits/byte  9840 tok/s  lr 2.00e-3  grad 0.61  left 1m52s
+/// step    40/300  loss 2.4501  ppl 11.6  3.535 bits/byte  9840 tok/s  mfu 41 %  lr 2.00e-3  grad 0.61  left 1m52s
 /// step   100/300  valid  loss 2.1034  ppl 8.19  3.035 bits/byte
 /// ```
 pub struct Lines<W> {
@@ -128,8 +128,12 @@ impl<W: Write> Lines<W> {
         let steps_left = self.steps.saturating_sub(self.step);
         let left = duration(spent / (self.step - self.begun) as f64 * steps_left as f64);
         let means = std::mem::take(&mut self.train);
+        let utilisation = match means.mean(UTILISATION) {
+            share if share > 0.0 => format!("  mfu {share:.0} %"),
+            _ => String::new(),
+        };
         self.line(&format!(
-            "{}  {:.0} tok/s  lr {:.2e}  grad {:.2}  left {left}",
+            "{}  {:.0} tok/s{utilisation}  lr {:.2e}  grad {:.2}  left {left}",
             means.losses(),
             means.mean(SPEED),
             means.last(LEARNING_RATE),

@@ -6,6 +6,7 @@ use crate::config::Resolved;
 use crate::data::{Cursor, Fingerprint, Tokens};
 use crate::loader::{Batch, Feed};
 use crate::metrics::Measured;
+use crate::progress::Record;
 use burn::data::dataloader::{DataLoader, Progress};
 use burn::module::Module;
 use burn_train::{
@@ -13,7 +14,7 @@ use burn_train::{
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
 };
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 /// How far a run came.
@@ -35,6 +36,10 @@ pub(super) struct Steps {
     /// Where the run goes on.
     pub point: Mutex<Option<Point>>,
     pub control: Control,
+    pub record: Mutex<Record>,
+    /// Model FLOPs of a token, and those that the device can do in a second.
+    pub flops: f64,
+    pub peak: Option<f64>,
     pub outcome: Mutex<Option<Result<Outcome, TrainError>>>,
 }
 
@@ -83,6 +88,15 @@ impl Steps {
     fn run(&self) -> PathBuf {
         PathBuf::from(&self.config.config.train.run_dir)
     }
+
+    pub fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().expect("no panic while it is written")
+    }
+
+    fn utilisation(&self, measured: &Measured) -> f64 {
+        let rate = self.flops * measured.tokens as f64 / measured.seconds;
+        self.peak.map_or(0.0, |peak| rate / peak)
+    }
 }
 
 struct Fit<'a> {
@@ -117,9 +131,11 @@ impl Fit<'_> {
                 let control = self.strategy.control.clone();
                 let interrupter = self.interrupter.clone();
                 let stop = || control.stop.is_asked() || interrupter.should_stop();
-                let Some(measured) = self.learner.step(&mut self.feed, &stop)? else {
+                let Some(mut measured) = self.learner.step(&mut self.feed, &stop)? else {
                     break;
                 };
+                measured.utilisation = self.strategy.utilisation(&measured);
+                self.strategy.record().step(self.learner.steps(), &measured);
                 self.cursor = self.feed.cursor();
                 let progress = Progress::new(number, steps, Some("steps".into()));
                 let lr = Some(measured.lr.into());
@@ -199,12 +215,15 @@ impl Fit<'_> {
         let mut batches = valid.iter();
         let mut number = 0;
         let (mut sum, mut tokens, mut whole) = (0.0, 0, true);
+        let mut all = Measured::default();
         while let Some(Ok(batch)) = batches.next() {
             let started = Instant::now();
             let mut measured = InferenceStep::step(&model, batch);
             measured.seconds = started.elapsed().as_secs_f64();
             sum += measured.loss * measured.tokens as f64;
             tokens += measured.tokens;
+            all.seconds += measured.seconds;
+            all.bytes_per_token = measured.bytes_per_token;
             number += 1;
             let item = TrainingItem::new(measured, batches.progress(), Some(number), None);
             self.valid_event(LearnerEvent::ProcessedItem(item));
@@ -216,6 +235,14 @@ impl Fit<'_> {
         }
         self.valid_event(LearnerEvent::EndSplit(period));
         let (step, loss) = (self.learner.steps(), sum / tokens as f64);
+        if whole {
+            let all = Measured {
+                loss,
+                tokens,
+                ..all
+            };
+            self.strategy.record().evaluation("valid", step, &all);
+        }
         // A part of the windows tells nothing beside all of them.
         let is_best = whole && self.best.is_none_or(|best| loss < best.loss);
         if is_best {
