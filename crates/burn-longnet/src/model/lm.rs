@@ -4,7 +4,7 @@ use super::init::{embedding, linear, norm, unit};
 use super::input::LmInput;
 use super::layer::{LayerContext, TransformerLayer};
 use super::lm_config::{LongNetLMConfig, Positions};
-use super::loss::{ChunkedLoss, chunked_cross_entropy, chunked_nll};
+use super::loss::{ChunkedLoss, LossTerms, chunked_loss, chunked_nll};
 use crate::dropout::{DropoutSeed, derive_seed, dropout};
 use crate::functional::Documents;
 use crate::norm::LayerNorm;
@@ -159,7 +159,7 @@ impl LongNetLM {
                 seed: place(1 + i as u64),
                 ..context.clone()
             };
-            x = match self.config.checkpoint_activations {
+            x = match self.config.recomputes(i) {
                 true => recompute(layer, x, move |layer: &TransformerLayer, x| {
                     layer.forward(x, &context)
                 }),
@@ -244,9 +244,23 @@ impl LongNetLM {
         targets: Tensor<2, Int>,
         options: &ChunkedLoss,
     ) -> Tensor<1> {
+        self.loss_terms(input, targets, options).total
+    }
+
+    /// As [`loss_with`](Self::loss_with), with the parts of the loss.
+    ///
+    /// # Panics
+    ///
+    /// As [`loss`](Self::loss).
+    pub fn loss_terms(
+        &self,
+        input: impl Into<LmInput>,
+        targets: Tensor<2, Int>,
+        options: &ChunkedLoss,
+    ) -> LossTerms {
         let (hidden, targets) = self.rows(input.into(), targets);
         let (weight, bias) = self.head();
-        chunked_cross_entropy(hidden, weight, bias, targets, options)
+        chunked_loss(hidden, weight, bias, targets, options)
     }
 
     /// The negative log-likelihood in nats of each target, `[batch, n]`, without gradients; 0 where
@@ -271,6 +285,7 @@ impl LongNetLM {
         ChunkedLoss {
             chunk: self.config.loss_chunk,
             ignore_index,
+            ..ChunkedLoss::default()
         }
     }
 
