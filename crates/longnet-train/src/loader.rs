@@ -1,9 +1,10 @@
-//! Batches of windows, as burn-train asks for them.
+//! Batches of windows: [`Feed`] for training, [`Loader`] for one pass in order.
 
-use crate::data::{Cursor, Window, Windows};
+use crate::data::{Cursor, DataError, Tokens, Window, Windows};
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn_longnet::model::LmInput;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -12,8 +13,6 @@ use std::sync::Arc;
 pub struct Batch {
     /// The windows.
     pub windows: Vec<Window>,
-    /// Where the data stands after this batch.
-    pub after: Cursor,
 }
 
 impl Batch {
@@ -27,51 +26,118 @@ impl Batch {
         (inputs, tokens.slice_dim(1, 1..n))
     }
 
+    /// What a language model reads, and the targets `[batch, context]`.
+    pub fn input(&self, device: &Device) -> (LmInput, Tensor<2, Int>) {
+        let (inputs, targets) = self.tensors(device);
+        (inputs.into(), targets)
+    }
+
     /// Tokens that are predicted.
     pub fn targets(&self) -> usize {
         self.windows.iter().map(|w| w.tokens.len() - 1).sum()
     }
 }
 
-#[derive(Clone)]
-enum Order {
-    /// Passes without end, each in its own order, from a cursor on.
-    Shuffled { seed: u64, from: Cursor },
-    /// One pass over these starts.
-    Once(Vec<u64>),
+/// Training batches without end, in an order that is a function of a seed and a cursor.
+pub struct Feed {
+    tokens: Arc<dyn Tokens>,
+    seed: u64,
+    cursor: Cursor,
+    /// The windows of the pass and their order, once it has begun.
+    pass: Option<(Windows, Vec<u64>)>,
 }
 
-/// Cuts windows into batches.
+impl Feed {
+    /// The batches of `tokens` from `from` on.
+    pub fn new(tokens: Arc<dyn Tokens>, seed: u64, from: Cursor) -> Self {
+        Self {
+            tokens,
+            seed,
+            cursor: from,
+            pass: None,
+        }
+    }
+
+    /// The next `batch` windows of `context + 1` tokens. A context unlike the last one begins a new pass.
+    ///
+    /// # Errors
+    ///
+    /// Text that is too short for one window.
+    pub fn next(&mut self, batch: usize, context: usize) -> Result<Batch, DataError> {
+        if self.cursor.context != context {
+            let epoch = match self.cursor.context {
+                0 => self.cursor.epoch,
+                _ => self.cursor.epoch + 1,
+            };
+            self.begin(Cursor {
+                epoch,
+                taken: 0,
+                context,
+            });
+        }
+        let mut windows = Vec::with_capacity(batch);
+        while windows.len() < batch {
+            let (pass, order) = match &self.pass {
+                Some(pass) => pass,
+                None => {
+                    let pass = Windows::new(self.tokens.clone(), context, "training")?;
+                    let order = pass.shuffled(self.seed, self.cursor.epoch);
+                    self.pass.insert((pass, order))
+                }
+            };
+            match order.get(self.cursor.taken as usize) {
+                Some(&start) => {
+                    windows.push(pass.at(start));
+                    self.cursor.taken += 1;
+                }
+                None => self.begin(Cursor {
+                    epoch: self.cursor.epoch + 1,
+                    taken: 0,
+                    context,
+                }),
+            }
+        }
+        Ok(Batch { windows })
+    }
+
+    fn begin(&mut self, cursor: Cursor) {
+        self.cursor = cursor;
+        self.pass = None;
+    }
+
+    /// Where the next batch begins.
+    pub fn cursor(&self) -> Cursor {
+        self.cursor
+    }
+
+    /// The files and bytes that `batch` is from, for messages.
+    pub fn places(&self, batch: &Batch) -> Vec<String> {
+        let place = |window: &Window| self.tokens.place(window.start);
+        batch.windows.iter().map(place).collect()
+    }
+}
+
+/// One pass over some windows in order.
 #[derive(Clone)]
 pub struct Loader {
     windows: Windows,
-    order: Order,
+    starts: Vec<u64>,
     batch: usize,
-    /// The part of each pass that is taken.
+    /// The part of the pass that is taken.
     part: Range<usize>,
 }
 
 impl Loader {
-    /// Batches in random order without end, from `from` on: a function of `seed` and the cursor.
-    pub fn shuffled(windows: Windows, batch: usize, seed: u64, from: Cursor) -> Self {
-        Self {
-            part: 0..windows.per_epoch() as usize,
-            windows,
-            order: Order::Shuffled { seed, from },
-            batch,
-        }
-    }
-
     /// One pass in order over at most `limit` windows, spread evenly (0: over all).
     pub fn in_order(windows: Windows, batch: usize, limit: usize) -> Self {
         let starts = windows.starts();
         let all = starts.len();
         let take = if limit == 0 { all } else { limit.min(all) };
-        let chosen: Vec<u64> = (0..take).map(|i| starts[i * all / take]).collect();
+        let starts: Vec<u64> = (0..take).map(|i| starts[i * all / take]).collect();
         Self {
-            part: 0..chosen.len(),
+            part: 0..starts.len(),
             windows,
-            order: Order::Once(chosen),
+            starts,
             batch,
         }
     }
@@ -79,14 +145,10 @@ impl Loader {
 
 impl DataLoader<Batch> for Loader {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch> + 'a> {
-        let cursor = match self.order {
-            Order::Shuffled { from, .. } => from,
-            Order::Once(_) => Cursor::default(),
-        };
         Box::new(Batches {
             loader: self,
-            order: self.pass(cursor.epoch),
-            cursor,
+            starts: &self.starts[self.part.clone()],
+            taken: 0,
         })
     }
 
@@ -108,38 +170,10 @@ impl DataLoader<Batch> for Loader {
     }
 }
 
-impl Loader {
-    fn pass(&self, epoch: u64) -> Vec<u64> {
-        match &self.order {
-            Order::Shuffled { seed, .. } => {
-                self.windows.shuffled(*seed, epoch)[self.part.clone()].to_vec()
-            }
-            Order::Once(starts) => starts[self.part.clone()].to_vec(),
-        }
-    }
-}
-
 struct Batches<'a> {
     loader: &'a Loader,
-    order: Vec<u64>,
-    cursor: Cursor,
-}
-
-impl Batches<'_> {
-    fn window(&mut self) -> Option<Window> {
-        if self.cursor.taken as usize >= self.order.len() {
-            if let Order::Once(_) = self.loader.order {
-                return None;
-            }
-            self.cursor = Cursor {
-                epoch: self.cursor.epoch + 1,
-                taken: 0,
-            };
-            self.order = self.loader.pass(self.cursor.epoch);
-        }
-        let start = *self.order.get(self.cursor.taken as usize)?;
-        Some(self.loader.windows.at(start))
-    }
+    starts: &'a [u64],
+    taken: usize,
 }
 
 impl Iterator for Batches<'_> {
@@ -148,8 +182,9 @@ impl Iterator for Batches<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         let mut windows: Vec<Window> = Vec::new();
         while windows.len() < self.loader.batch
-            && let Some(window) = self.window()
+            && let Some(&start) = self.starts.get(self.taken)
         {
+            let window = self.loader.windows.at(start);
             // The last window of a text may be shorter: it makes a batch of its own.
             if windows
                 .first()
@@ -157,17 +192,15 @@ impl Iterator for Batches<'_> {
             {
                 break;
             }
-            self.cursor.taken += 1;
+            self.taken += 1;
             windows.push(window);
         }
-        let after = self.cursor;
-        (!windows.is_empty()).then_some(Ok(Batch { windows, after }))
+        (!windows.is_empty()).then_some(Ok(Batch { windows }))
     }
 }
 
 impl DataLoaderIterator<Batch> for Batches<'_> {
     fn progress(&self) -> Progress {
-        let total = self.order.len();
-        Progress::new(self.cursor.taken as usize, total, Some("windows".into()))
+        Progress::new(self.taken, self.starts.len(), Some("windows".into()))
     }
 }

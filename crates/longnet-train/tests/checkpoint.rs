@@ -10,7 +10,11 @@ use longnet_train::optim::optimizer;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const CURSOR: Cursor = Cursor { epoch: 2, taken: 7 };
+const CURSOR: Cursor = Cursor {
+    epoch: 2,
+    taken: 7,
+    context: 64,
+};
 
 fn linear(width: usize) -> Linear {
     LinearConfig::new(3, width).init(&Device::default().autodiff())

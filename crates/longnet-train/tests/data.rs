@@ -3,7 +3,7 @@
 use burn::data::dataloader::DataLoader;
 use longnet_train::config::sections::Data;
 use longnet_train::data::{self, Cursor, Split, Text, Tokens, Windows, files};
-use longnet_train::loader::{Batch, Loader};
+use longnet_train::loader::{Batch, Feed, Loader};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -306,28 +306,36 @@ fn batches(loader: &Loader, count: usize) -> Vec<Batch> {
 }
 
 #[test]
-fn shuffled_batches_go_on_from_a_cursor_as_if_they_had_not_stopped() {
+fn a_feed_goes_on_from_a_cursor_as_if_it_had_not_stopped() {
     let root = tempfile::tempdir().unwrap();
     write(
         root.path(),
         "a.txt",
         (0..400).map(|i| (i % 199) as u8 + 1).collect::<Vec<u8>>(),
     );
-    let windows = windows(root.path(), 16);
-    let per_pass = windows.per_epoch() as usize;
-    let loader = |from| Loader::shuffled(windows.clone(), 3, 7, from);
-    let starts = |batches: &[Batch]| -> Vec<u64> {
-        let windows = batches.iter().flat_map(|b| &b.windows);
-        windows.map(|w| w.start).collect()
+    let stream = Arc::new(split(root.path(), 0.5, 7).train);
+    let per_pass = Windows::new(stream.clone(), 16, "training")
+        .unwrap()
+        .per_epoch() as usize;
+    // The context grows after a third of the run: a pass of its own begins there.
+    let context = |step: usize| if step < per_pass { 16 } else { 32 };
+    let run = |from: Cursor, steps: std::ops::Range<usize>| -> Vec<(Vec<u64>, Cursor)> {
+        let mut feed = Feed::new(stream.clone(), 7, from);
+        let mut next = |step| {
+            let batch = feed.next(3, context(step)).unwrap();
+            assert_eq!(batch.targets(), 3 * context(step));
+            let starts = batch.windows.iter().map(|w| w.start).collect();
+            (starts, feed.cursor())
+        };
+        steps.map(&mut next).collect()
     };
-    let all = batches(&loader(Cursor::default()), 3 * per_pass);
-    assert!(
-        all.iter()
-            .all(|b| b.windows.len() == 3 && b.targets() == 48)
-    );
-    let later = batches(&loader(all[4].after), 10);
-    assert_eq!(starts(&later), starts(&all[5..15]));
-    let mut pass = starts(&all)[..per_pass].to_vec();
+    let all = run(Cursor::default(), 0..3 * per_pass);
+    for stop in [1, 4, per_pass - 1, per_pass, per_pass + 1, 2 * per_pass] {
+        let later = run(all[stop - 1].1, stop..3 * per_pass);
+        assert_eq!(later, all[stop..], "after {stop}");
+    }
+    let mut pass: Vec<u64> = all.iter().flat_map(|(starts, _)| starts.clone()).collect();
+    pass.truncate(per_pass);
     pass.sort_unstable();
     pass.dedup();
     assert_eq!(pass.len(), per_pass, "a window twice in one pass");

@@ -21,6 +21,8 @@ pub struct Cursor {
     pub epoch: u64,
     /// Windows taken in this pass.
     pub taken: u64,
+    /// Tokens of this pass's windows, less the last target; 0 before the first pass.
+    pub context: usize,
 }
 
 /// The windows of a stream.

@@ -4,7 +4,7 @@ use super::steps::{Outcome, Steps};
 use super::{TrainError, Trainee};
 use crate::checkpoint::LOG;
 use crate::config::Resolved;
-use crate::data::{self, Cursor, Fingerprint, Split, Tokens, Windows};
+use crate::data::{self, Fingerprint, Split, Tokens, Windows};
 use crate::entropy::Entropy;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::loader::Loader;
@@ -14,7 +14,7 @@ use crate::progress::{JsonLines, Progress};
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{Device, Tensor};
 use burn_longnet::model::LongNetLM;
-use burn_train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
+use burn_train::{Interrupter, SupervisedTraining, TrainingStrategy};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -27,7 +27,6 @@ pub struct Prepared {
     /// The text.
     pub text: Split,
     fingerprint: Fingerprint,
-    train: Windows,
     valid: Windows,
     /// Entropies of the validation text.
     pub entropy: Entropy,
@@ -63,7 +62,8 @@ impl Prepared {
         let text = data::load(&c.data)?;
         let fingerprint = Fingerprint::of(text.train.text());
         let context = c.data.context;
-        let train = Windows::new(Arc::new(text.train.clone()), context, "training")?;
+        // Whether there is one window to learn from shows now.
+        Windows::new(Arc::new(text.train.clone()), context, "training")?;
         let valid = Windows::new(Arc::new(text.valid.clone()), context, "validation")?;
         let entropy = Entropy::of(text.valid.slices(0..text.valid.len()));
         let device = device.clone().autodiff();
@@ -74,7 +74,6 @@ impl Prepared {
             lm,
             text,
             fingerprint,
-            train,
             valid,
             entropy,
         })
@@ -104,15 +103,13 @@ impl Prepared {
         let path = run.join(LOG);
         let log = fs::File::create(&path).map_err(failed(&path))?;
 
-        let seed = settings.seed as u64;
-        let train = Loader::shuffled(self.train.clone(), settings.batch, seed, Cursor::default());
         let valid = Loader::in_order(self.valid.clone(), settings.batch, settings.eval_windows);
         let interrupter = Interrupter::new();
         let period = Duration::from_secs_f64(settings.log_seconds);
         let renderer = progress.renderer(&interrupter, settings.steps, period);
         let strategy = Arc::new(Steps {
             config: self.config.clone(),
-            windows: self.train.clone(),
+            tokens: Arc::new(self.text.train.clone()),
             text: self.fingerprint,
             outcome: Mutex::new(None),
         });
@@ -121,8 +118,10 @@ impl Prepared {
             bytes_per_token: self.text.train.bytes() as f64 / self.text.train.len() as f64,
         };
         let optimizer = optimizer(&settings, &trainee);
-        let learner = Learner::new(trainee, optimizer, settings.lr);
-        let result = SupervisedTraining::new(&run, Arc::new(train), Arc::new(valid))
+        let learner = burn_train::Learner::new(trainee, optimizer, settings.lr);
+        // The loop has its own feed; what burn-train calls the training set is never read.
+        let valid = Arc::new(valid);
+        let result = SupervisedTraining::new(&run, valid.clone(), valid)
             .with_training_strategy(TrainingStrategy::Custom(strategy.clone()))
             .num_epochs(settings.steps.div_ceil(settings.eval_every))
             .metrics((

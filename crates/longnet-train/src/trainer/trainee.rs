@@ -16,6 +16,14 @@ pub struct Trainee {
 }
 
 impl Trainee {
+    /// The loss of `batch` and its gradients, dropout drawn from `seed`.
+    pub fn learn(&self, batch: &Batch, seed: u64) -> TrainOutput<Measured> {
+        let (input, targets) = batch.input(&self.lm.devices()[0]);
+        let loss = self.lm.loss(input.seed(seed), targets);
+        let measured = self.measured(batch, loss.clone().into_scalar());
+        TrainOutput::new(self, loss.backward(), measured)
+    }
+
     fn measured(&self, batch: &Batch, loss: f64) -> Measured {
         Measured {
             loss,
@@ -26,15 +34,13 @@ impl Trainee {
     }
 }
 
+/// burn-train asks for a step of its own; the loop here calls [`Trainee::learn`].
 impl TrainStep for Trainee {
     type Input = Batch;
     type Output = Measured;
 
     fn step(&self, batch: Batch) -> TrainOutput<Measured> {
-        let (inputs, targets) = batch.tensors(&self.lm.devices()[0]);
-        let loss = self.lm.loss(inputs, targets);
-        let measured = self.measured(&batch, loss.clone().into_scalar());
-        TrainOutput::new(self, loss.backward(), measured)
+        self.learn(&batch, 0)
     }
 }
 
@@ -43,8 +49,8 @@ impl InferenceStep for Trainee {
     type Output = Measured;
 
     fn step(&self, batch: Batch) -> Measured {
-        let (inputs, targets) = batch.tensors(&self.lm.devices()[0]);
-        let loss = self.lm.loss(inputs, targets);
+        let (input, targets) = batch.input(&self.lm.devices()[0]);
+        let loss = self.lm.loss(input, targets);
         self.measured(&batch, loss.into_scalar())
     }
 }
