@@ -1,6 +1,7 @@
 //! The command line.
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use longnet_train::checkpoint::Resume;
 use longnet_train::progress::Progress;
 use std::path::PathBuf;
 
@@ -17,7 +18,11 @@ Exit codes: 0 done, 1 failed, 2 the command line or the config is wrong.";
 const TRAIN_EXAMPLES: &str = "\
 Examples:
     longnet train configs/quickstart.toml --set train.steps=1000
-    longnet train configs/small.toml --set data.paths='[\"book.txt\", \"src\"]'";
+    longnet train configs/small.toml --set data.paths='[\"book.txt\", \"src\"]'
+    longnet train configs/small.toml --resume auto       (go on where it stopped, if it did)
+    longnet train configs/small.toml --resume runs/small.1 --set train.steps=9000
+
+Ctrl-C and SIGTERM stop the run after the pass that it is in, with a checkpoint; a second one ends it at once.";
 
 const EVAL_EXAMPLES: &str = "\
 Examples:
@@ -42,7 +47,7 @@ pub enum Command {
     /// Train a model as a config says, evaluate it, and show a sample
     ///
     /// Checkpoints and log.jsonl go to train.run_dir (runs/NAME for configs/NAME.toml). An earlier run
-    /// there is kept: it is renamed to NAME.1, NAME.2, ...
+    /// there is kept: it is renamed to NAME.1, NAME.2, ... unless --resume goes on with it.
     #[command(after_help = TRAIN_EXAMPLES)]
     Train(TrainArgs),
     /// Measure a trained model on its validation text, or on other text
@@ -65,6 +70,14 @@ pub struct TrainArgs {
     pub config: ConfigArgs,
     #[command(flatten)]
     pub backend: BackendArgs,
+    /// Whether to go on with an earlier run: auto (from the newest whole checkpoint in train.run_dir, if there
+    /// is one), the folder of a run or of a checkpoint, or never. A run that goes on ends with the same
+    /// weights as one that was never stopped.
+    #[arg(long, value_name = "auto|DIR|never", default_value = "never")]
+    pub resume: Resume,
+    /// Stop after this step, as Ctrl-C would: with a checkpoint to resume.
+    #[arg(long, value_name = "STEP")]
+    pub stop_at: Option<usize>,
     /// How progress is shown.
     #[arg(long, value_enum, default_value = "auto")]
     pub progress: ProgressArg,
@@ -159,7 +172,7 @@ pub struct BackendArgs {
 pub enum ProgressArg {
     /// The full-screen display on a terminal, lines elsewhere.
     Auto,
-    /// The full-screen display; there, q stops the run (Ctrl-C does nothing).
+    /// The full-screen display; there, q asks whether to stop the run, and Ctrl-C stops it.
     Tui,
     /// A line every train.log_seconds.
     Plain,

@@ -49,6 +49,10 @@ impl Failure {
             Self::Train(error) => error.field(),
             _ => None,
         };
+        // Its errors know their places.
+        if let Self::Train(TrainError::Config(errors)) = error {
+            return Self::Config(errors);
+        }
         match field {
             Some(field) => Self::Config(config.blame(field, error)),
             None => error,

@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod exit;
 mod out;
+mod signals;
 
 use clap::Parser;
 use std::io::{Write, stderr};

@@ -31,7 +31,7 @@ pub(super) fn check(resolved: &Resolved) -> Vec<ConfigError> {
 
 /// The largest value of each field that has a limit: what the arithmetic of sizes and the devices of
 /// today can hold, with room to spare.
-const LIMITS: [(&str, i64); 18] = [
+const LIMITS: [(&str, i64); 19] = [
     ("model.d_model", 1 << 20),
     ("model.heads", 1 << 20),
     ("model.kv_heads", 1 << 20),
@@ -48,6 +48,7 @@ const LIMITS: [(&str, i64); 18] = [
     ("train.eval_every", 1 << 40),
     ("train.eval_windows", 1 << 40),
     ("train.checkpoint_every", 1 << 40),
+    ("train.keep", 1 << 40),
     ("generate.tokens", 1 << 31),
     ("generate.top_k", 1 << 31),
 ];
@@ -230,6 +231,11 @@ impl Problems<'_> {
         self.share("train.label_smoothing", t.label_smoothing);
         self.share("train.ema", t.ema);
         self.at_least("train.scale_growth", t.scale_growth, 1);
+        self.at_least("train.keep", t.keep, 1);
+        let ok = t.checkpoint_minutes >= 0.0 && t.checkpoint_minutes <= 1e9;
+        self.require(ok, &["train.checkpoint_minutes"], || {
+            "must be 0 (never by time) to 1e9".into()
+        });
         let ok = t.log_seconds > 0.0 && t.log_seconds <= 1e9;
         self.require(ok, &["train.log_seconds"], || {
             "must be above 0 and at most 1e9".into()

@@ -251,8 +251,14 @@ section! {
         eval_every: usize = 100,
         /// Validation windows of such an evaluation, spread evenly; the last one takes all. 0: all.
         eval_windows: usize = 16,
-        /// Steps between checkpoints. 0: only one at the end.
+        /// Steps between checkpoints. 0: by time only.
         checkpoint_every: usize = 500,
+        /// Minutes after which a checkpoint is written whatever the step. 0: by steps only.
+        checkpoint_minutes: f64 = 30.0,
+        /// Newest checkpoints that are kept, besides the best one.
+        keep: usize = 3,
+        /// Keep the checkpoint of the best evaluation on the validation text, too.
+        keep_best: bool = true,
         /// Seconds between progress lines.
         log_seconds: f64 = 5.0,
         /// Folder of the run: checkpoints, log.jsonl. {name} is the config file's name.

@@ -84,7 +84,9 @@ mod tests {
             let value = self.0;
             param.map(|x| {
                 let requires = x.is_require_grad();
-                (x.detach() * 0.0 + value).detach().set_require_grad(requires)
+                (x.detach() * 0.0 + value)
+                    .detach()
+                    .set_require_grad(requires)
             })
         }
     }

@@ -23,9 +23,8 @@ pub(super) fn half(format: NumberFormat) -> Option<FloatDType> {
 pub fn check(format: NumberFormat, device: &Device) -> Result<(), TrainError> {
     match half(format) {
         Some(dtype) if !device.supports_dtype(dtype) => {
-            let has = |other: NumberFormat| {
-                half(other).is_none_or(|dtype| device.supports_dtype(dtype))
-            };
+            let has =
+                |other: NumberFormat| half(other).is_none_or(|dtype| device.supports_dtype(dtype));
             let formats = [
                 (NumberFormat::Bf16, "\"bf16\""),
                 (NumberFormat::F16, "\"f16\""),
