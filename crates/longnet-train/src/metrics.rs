@@ -169,7 +169,7 @@ pub const GRAD_NORM: &str = "Gradient norm";
 /// Learning rate.
 pub const LEARNING_RATE: &str = "Learning rate";
 /// What z-loss adds.
-pub const Z_LOSS: &str = "z-loss";
+pub const Z_LOSS: &str = "Z loss";
 /// What label smoothing adds.
 pub const SMOOTHING: &str = "Smoothing";
 /// The factor of the loss in f16.

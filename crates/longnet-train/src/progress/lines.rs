@@ -1,6 +1,6 @@
 //! Progress as lines of text.
 
-use crate::metrics::{BITS_PER_BYTE, GRAD_NORM, LEARNING_RATE, LOSS, SKIPPED, SPEED};
+use crate::metrics::{BITS_PER_BYTE, GRAD_NORM, LEARNING_RATE, LOSS, LOSS_SCALE, SKIPPED, SPEED};
 use burn_train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
 use burn_train::metric::{MetricDefinition, MetricId, MetricName, NumericEntry};
 use burn_train::renderer::{
@@ -136,12 +136,16 @@ impl<W: Write> Lines<W> {
             some if some > 0.0 => format!("  skipped {some}"),
             _ => String::new(),
         };
+        // In f16 an overflow of the gradient is the loss scale's doing, and lowers it.
+        let grad = match means.mean(GRAD_NORM) {
+            none if none.is_nan() && means.last(LOSS_SCALE).is_finite() => "overflow".into(),
+            norm => format!("{norm:.2}"),
+        };
         self.line(&format!(
-            "{}  {:.0} tok/s  lr {:.2e}  grad {:.2}{skipped}  left {left}",
+            "{}  {:.0} tok/s  lr {:.2e}  grad {grad}{skipped}  left {left}",
             means.losses(),
             means.mean(SPEED),
             means.last(LEARNING_RATE),
-            means.mean(GRAD_NORM),
         ));
     }
 

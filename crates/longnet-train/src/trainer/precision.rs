@@ -43,15 +43,36 @@ pub fn check(format: NumberFormat, device: &Device) -> Result<(), TrainError> {
 }
 
 /// A copy of `module` in `dtype` with the same parameter ids, by which its gradients are found.
+///
+/// Embeddings stay as they are: the gradient of each is a sum over all places of a token, which 16 bits
+/// would soon add nothing to. All other sums of the backward pass are in f32.
 pub(super) fn copy<M: Module>(module: &M, dtype: FloatDType) -> M {
-    module.clone().map(&mut Cast(dtype))
+    module.clone().map(&mut Cast {
+        dtype,
+        embeddings: 0,
+    })
 }
 
-struct Cast(FloatDType);
+struct Cast {
+    dtype: FloatDType,
+    /// Embeddings around a parameter.
+    embeddings: usize,
+}
 
 impl ModuleMapper for Cast {
+    fn enter_module(&mut self, _name: &str, container_type: &str) {
+        self.embeddings += usize::from(container_type.contains("Embedding"));
+    }
+
+    fn exit_module(&mut self, _name: &str, container_type: &str) {
+        self.embeddings -= usize::from(container_type.contains("Embedding"));
+    }
+
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let dtype = self.0;
+        if self.embeddings > 0 {
+            return param;
+        }
+        let dtype = self.dtype;
         param.map(|weights| {
             let requires = weights.is_require_grad();
             let weights = weights.detach().cast(dtype).detach();
