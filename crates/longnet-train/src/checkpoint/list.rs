@@ -35,7 +35,7 @@ pub fn checkpoints(run: &Path) -> Result<Vec<(usize, PathBuf)>, CheckpointError>
             found.push((step, entry.path()));
         }
     }
-    found.sort_by(|a, b| b.0.cmp(&a.0));
+    found.sort_by_key(|(step, _)| std::cmp::Reverse(*step));
     Ok(found)
 }
 
