@@ -50,6 +50,10 @@ fn text_is_measured_by_length_and_mode_as_table_json_and_svg() {
         shown.contains("* beyond training, which was with 64 tokens"),
         "{shown}"
     );
+    assert!(
+        shown.ends_with("the longest of attention.segments is 64.\n"),
+        "{shown}"
+    );
 
     let results = json(&fs::read_to_string(place.path("out.json")).unwrap());
     assert_eq!(results["schema"], 1);

@@ -81,6 +81,10 @@ pub fn run(mut args: EvalArgs) -> Result<(), Failure> {
     if lengths.iter().any(|length| length.beyond_training) {
         show(&report::beyond(results.trained_context))?;
     }
+    let segment = config.attention.segments.iter().copied().max().unwrap_or(0);
+    if lengths.iter().any(|length| length.tokens > segment) {
+        show(&report::sight(segment))?;
+    }
     if let Some(svg) = svg {
         svg.write(figure(&results).as_bytes())?;
     }

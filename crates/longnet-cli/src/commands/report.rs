@@ -62,6 +62,13 @@ pub fn beyond(trained: usize) -> String {
     format!("\n* beyond training, which was with {trained} tokens\n")
 }
 
+/// What limits every length beyond `segment`, the longest one of the attention.
+pub fn sight(segment: usize) -> String {
+    format!(
+        "\nNo token sees further back than its segment, and the longest of attention.segments is {segment}.\n"
+    )
+}
+
 /// What stands above the rows of [`by_length`].
 pub fn by_length_head(tokens: u64) -> String {
     format!(

@@ -49,7 +49,7 @@ const LIMITS: &[(&str, i64)] = &[
     ("generate.repetition_window", 1 << 40),
     ("eval.sliding", 1 << 31),
     ("eval.text_tokens", 1 << 40),
-    ("eval.samples", 1 << 31),
+    ("eval.samples", 1 << 20),
 ];
 
 /// Parameters of a model and tokens of one pass that are refused beyond this.

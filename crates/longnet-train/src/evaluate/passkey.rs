@@ -112,8 +112,8 @@ pub fn passkey(
         }
         for &depth in &eval.depths {
             let probe = |key| Parts::new(tokenizer, key).probe(length.tokens, depth);
-            let probes: Vec<Probe> = keys(eval.seed, eval.samples).map(probe).collect();
-            let answers = answers(model, &probes, pass);
+            let probes = keys(eval.seed, eval.samples).map(probe);
+            let answers = answers(model, probes, pass);
             result.cells.push(PasskeyCell {
                 length: length.tokens,
                 beyond_training: length.beyond_training,

@@ -68,24 +68,27 @@ pub struct Answer {
 /// # Panics
 ///
 /// If the probes have several lengths, or an answer that no token is before.
-pub fn answers(model: &impl Predict, probes: &[Probe], pass: usize) -> Vec<Vec<Answer>> {
-    let Some(length) = probes.first().map(|probe| probe.tokens.len()) else {
-        return Vec::new();
-    };
-    assert!(
-        probes.iter().all(|p| p.tokens.len() == length),
-        "probes of several lengths"
-    );
-    let mut all = Vec::with_capacity(probes.len());
-    for probes in probes.chunks((pass / length).max(1)) {
-        let sequences: Vec<&[i32]> = probes.iter().map(|p| p.tokens.as_slice()).collect();
+pub fn answers(
+    model: &impl Predict,
+    probes: impl IntoIterator<Item = Probe>,
+    pass: usize,
+) -> Vec<Vec<Answer>> {
+    let mut probes = probes.into_iter().peekable();
+    let mut all = Vec::new();
+    while let Some(length) = probes.peek().map(|probe| probe.tokens.len()) {
+        let some: Vec<Probe> = probes.by_ref().take((pass / length).max(1)).collect();
+        assert!(
+            some.iter().all(|p| p.tokens.len() == length),
+            "probes of several lengths"
+        );
+        let sequences: Vec<&[i32]> = some.iter().map(|p| p.tokens.as_slice()).collect();
         let places = |(s, probe): (usize, &Probe)| {
             let places = probe.answers.iter().cloned().flatten();
             places.map(|at| (s, at)).collect::<Vec<_>>()
         };
-        let asked: Vec<(usize, usize)> = probes.iter().enumerate().flat_map(places).collect();
+        let asked: Vec<(usize, usize)> = some.iter().enumerate().flat_map(places).collect();
         let mut logits = model.logits(&sequences, &asked).into_iter();
-        for probe in probes {
+        for probe in &some {
             let answer = |range: &Range<usize>| {
                 let tokens = &probe.tokens[range.clone()];
                 answer(tokens.iter().zip(&mut logits))
@@ -198,7 +201,7 @@ pub(super) mod tests {
                 }
             };
             let probes: Vec<Probe> = prompts.iter().map(probe).collect();
-            let at_once = answers(&lm, &probes, 1000);
+            let at_once = answers(&lm, probes.clone(), 1000);
             for answers in &at_once {
                 assert_eq!(answers[1].right, wrong.is_none(), "{answers:?}");
                 assert_eq!((answers[0].tokens, answers[1].tokens), (1, 4));
@@ -206,7 +209,7 @@ pub(super) mod tests {
                     assert_eq!(answers[1].rank, 4.0);
                 }
             }
-            let one_by_one = answers(&lm, &probes, 1);
+            let one_by_one = answers(&lm, probes, 1);
             for (a, b) in at_once.iter().flatten().zip(one_by_one.iter().flatten()) {
                 assert!(a.right == b.right && (a.loss - b.loss).abs() < 1e-4);
             }
@@ -221,7 +224,7 @@ pub(super) mod tests {
             tokens: tokens.clone(),
             answers: vec![1..2, 4..9, 29..30],
         };
-        let found = &answers(&lm, &[probe], 64)[0];
+        let found = &answers(&lm, [probe], 64)[0];
         let read = Tensor::<1, Int>::from_data(tokens.as_slice(), &Device::default());
         let (inputs, targets) = (read.clone().slice(0..29), read.slice(1..30));
         let nll = lm.nll(inputs.unsqueeze::<2>(), targets.unsqueeze(), None);

@@ -138,17 +138,18 @@ pub fn recall(
     for length in lengths {
         for &pairs in &eval.pairs {
             let sample = |number| sample(tokenizer, eval.seed, number, length.tokens, pairs);
-            let samples: Option<Vec<Sample>> = (0..eval.samples).map(sample).collect();
-            let Some(samples) = samples else {
+            // Each is made again when its turn comes: they may be long.
+            if !(0..eval.samples).all(|number| sample(number).is_some()) {
                 result.skipped.push((length.tokens, pairs));
                 continue;
-            };
-            let (probes, distances): (Vec<Probe>, Vec<Vec<usize>>) =
-                samples.into_iter().map(|s| (s.probe, s.distances)).unzip();
-            let answers = answers(model, &probes, pass);
-            let answers = answers.into_iter().flatten();
-            let by_distance: Vec<(usize, Answer)> =
-                distances.into_iter().flatten().zip(answers).collect();
+            }
+            let mut distances = Vec::new();
+            let probes = (0..eval.samples).filter_map(sample).map(|sample| {
+                distances.extend(sample.distances);
+                sample.probe
+            });
+            let answers = answers(model, probes, pass).into_iter().flatten();
+            let by_distance: Vec<(usize, Answer)> = distances.into_iter().zip(answers).collect();
             result.cells.push(RecallCell {
                 length: length.tokens,
                 beyond_training: length.beyond_training,
