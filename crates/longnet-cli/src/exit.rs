@@ -4,7 +4,11 @@ use longnet_train::backend::BackendError;
 use longnet_train::checkpoint::{CheckpointError, OpenError};
 use longnet_train::config::{ConfigErrors, Resolved};
 use longnet_train::data::DataError;
+use longnet_train::evaluate::EvalError;
+use longnet_train::generate::SamplingError;
+use longnet_train::plot::PlotError;
 use longnet_train::trainer::TrainError;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Why a command ended early.
@@ -25,6 +29,37 @@ pub enum Failure {
     /// The run ended early.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// There is nothing to measure.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+    /// No token can be drawn.
+    #[error("no token can be drawn: {0}")]
+    Sampling(#[from] SamplingError),
+    /// A file of the command line cannot be read or written.
+    #[error("{flag} {path}: {reason}")]
+    File {
+        /// The flag that names it.
+        flag: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: std::io::Error,
+    },
+    /// A log cannot be drawn.
+    #[error(transparent)]
+    Plot(#[from] PlotError),
+    /// A picture in a format that there is not.
+    #[error("--out {}: a picture is SVG or PNG; name it .svg or .png", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A device that does not compute.
+    #[error("--backend {name}: the device fails in a product of matrices; is its driver there?")]
+    Device {
+        /// The backend.
+        name: String,
+    },
     /// Standard output cannot be written.
     #[error("cannot write standard output: {0}")]
     Output(std::io::Error),
@@ -47,6 +82,7 @@ impl Failure {
             Self::Data(error) => error.field(),
             Self::Checkpoint(error) => error.field(),
             Self::Train(error) => error.field(),
+            Self::Eval(error) => Some(error.field()),
             _ => None,
         };
         // Its errors know their places.
@@ -62,7 +98,10 @@ impl Failure {
     /// 2 where clap, too, would have refused: the command line or the config is wrong. 1 otherwise.
     pub fn code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::Backend(_) => ExitCode::from(2),
+            Self::Config(_)
+            | Self::Backend(_)
+            | Self::Format { .. }
+            | Self::Plot(PlotError::Metric { .. }) => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }

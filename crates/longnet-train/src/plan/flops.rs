@@ -1,7 +1,9 @@
 //! FLOPs of the model, as utilisation counts them.
 
 use crate::config::Config;
+use burn_longnet::model::Activation;
 use burn_longnet::pattern::{Sizes, Span};
+use std::collections::BTreeMap;
 
 /// FLOPs a token of a forward and a backward pass. A multiply-add is two; what is computed again to save
 /// memory does not count, nor do norms, activations and the optimiser.
@@ -17,7 +19,6 @@ impl Flops {
     /// Those of a checked config, and the key positions that a query of one head sees on average.
     pub fn of(config: &Config) -> (Self, f64) {
         let (m, n) = (&config.model, config.data.context);
-        let lm = config.language_model();
         let head = m.d_model / m.heads;
         let kv_heads = m.kv_heads.unwrap_or(m.heads);
         let schedule = config
@@ -33,18 +34,37 @@ impl Flops {
         });
         let products = cost.forward_flops + cost.backward_flops;
         let attention = products as f64 * m.layers as f64 / n as f64;
-        let (d, queries, keys) = (m.d_model, m.heads * head, kv_heads * head);
-        let inner = match m.activation {
-            burn_longnet::model::Activation::SwiGlu => 3,
-            _ => 2,
-        };
-        let layer = 2 * d * queries + 2 * d * keys + inner * d * lm.feed_forward_width();
-        let weights = m.layers * layer + lm.vocab_size * d;
         let flops = Self {
-            weights: 6.0 * weights as f64,
+            weights: 6.0 * Self::of_weights(config),
             attention,
         };
         (flops, cost.pairs as f64 / (n * m.heads) as f64)
+    }
+
+    /// Elements of the matrices that multiply each token, the head's among them.
+    pub(super) fn of_weights(config: &Config) -> f64 {
+        let (m, lm) = (&config.model, config.language_model());
+        let head = m.d_model / m.heads;
+        let (d, queries) = (m.d_model, m.heads * head);
+        let keys = m.kv_heads.unwrap_or(m.heads) * head;
+        let inner = match m.activation {
+            Activation::SwiGlu => 3,
+            _ => 2,
+        };
+        let layer = 2 * d * queries + 2 * d * keys + inner * d * lm.feed_forward_width();
+        (m.layers * layer + lm.vocab_size * d) as f64
+    }
+
+    /// All of them, at each context that a run meets.
+    pub fn by_context(config: &Config) -> BTreeMap<usize, f64> {
+        let stages = config.data.context_schedule.iter();
+        let contexts = stages.map(|stage| stage.value).chain([config.data.context]);
+        let at = |context| {
+            let mut config = config.clone();
+            config.data.context = context;
+            (context, Self::of(&config).0.total())
+        };
+        contexts.map(at).collect()
     }
 
     /// All of them.

@@ -7,7 +7,7 @@
 use super::ledger::{Bytes, Ledger, Part};
 use super::shape::Shape;
 
-/// Bytes of one element of activations. All is f32 on the CPU.
+/// Bytes of one element of weights, of their gradients' sums and of logits.
 const WIDE: f64 = 4.0;
 
 /// What the program needs before it holds a model: its code, its threads and the framework's, measured
@@ -57,7 +57,7 @@ impl Walk<'_> {
     fn run(&mut self) {
         let s = self.s;
         self.ledger.hold(Program, PROGRAM);
-        self.ledger.hold(Weights, s.parameters * WIDE);
+        self.ledger.hold(Weights, s.parameters * WIDE + s.copies);
         self.ledger
             .hold(Optimizer, s.parameters * s.optimizer_bytes);
         self.ledger.hold(Workspace, s.threads * PACKED);
@@ -66,6 +66,10 @@ impl Walk<'_> {
             self.forward();
             self.loss();
             self.backward();
+            if s.half {
+                self.ledger.begin("gradients made f32");
+                self.ledger.touch(Gradients, s.parameters * s.element);
+            }
             if pass > 0 {
                 self.ledger.begin("the sum of two passes' gradients");
                 self.ledger.touch(Gradients, s.largest * WIDE);
@@ -83,7 +87,7 @@ impl Walk<'_> {
 
     /// Bytes of `width` channels for each token of the pass.
     fn rows(&self, width: f64) -> f64 {
-        self.s.tokens * width * WIDE
+        self.s.tokens * width * self.s.element
     }
 
     fn forward(&mut self) {
@@ -98,8 +102,8 @@ impl Walk<'_> {
         }
         self.ledger
             .hold(Attention, s.tables * s.context * s.head * WIDE);
-        for _ in 0..s.layers {
-            match s.recompute {
+        for &recompute in &s.recompute {
+            match recompute {
                 true => self.untracked_layer(),
                 false => self.layer(),
             }
@@ -206,8 +210,8 @@ impl Walk<'_> {
             // The last norm changes the gradient in place and then needs its input no more.
             self.ledger.free(Activations, self.rows(s.d));
         }
-        for _ in 0..s.layers {
-            if s.recompute {
+        for &recompute in s.recompute.iter().rev() {
+            if recompute {
                 self.ledger.begin("a layer computed again");
                 self.layer();
                 // Its result is only multiplied with the gradient, whose place it takes.

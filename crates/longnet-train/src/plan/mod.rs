@@ -52,7 +52,7 @@ impl Plan {
         assert!(devices > 0, "a plan needs a device");
         let (memory, moment) = memory_of(config, devices);
         let (flops, keys_per_query) = Flops::of(config);
-        let (context, batch) = (config.data.context, config.train.batch);
+        let (context, batch) = shape::largest_pass(config);
         Self {
             parameters: config.language_model().num_params(),
             context,
@@ -107,6 +107,7 @@ pub fn longest_context(config: &Config, devices: usize, memory: f64) -> Option<u
     let fits = |units: usize| {
         let mut config = config.clone();
         config.data.context = units * UNIT;
+        config.data.context_schedule.clear();
         memory_of(&config, devices).0.total() <= memory
     };
     if !fits(1) {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::Recompute;
 
 /// A config that the checks would pass, without data.
 fn config(change: impl FnOnce(&mut Config)) -> Config {
@@ -29,7 +30,7 @@ fn what_costs_memory_shows_in_its_part() {
     let part =
         |part: Part, change: fn(&mut Config)| memory_of(&config(change), 1).0[part] / base[part];
     assert!(part(Part::Activations, |c| c.train.batch = 2) > 1.9);
-    assert!(part(Part::Activations, |c| c.model.recompute = true) < 0.5);
+    assert!(part(Part::Activations, |c| c.model.recompute = Recompute::All) < 0.5);
     assert!(part(Part::Attention, |c| c.model.kv_heads = Some(1)) < 0.8);
     assert!(part(Part::Weights, |c| c.model.layers = 8) > 1.9);
     assert!(part(Part::Gradients, |c| c.train.accumulate = 4) > 1.5);
@@ -56,7 +57,10 @@ fn every_kind_of_model_gives_back_all_that_it_took() {
                 let config = config(|c| {
                     c.model.norm = norm;
                     c.model.activation = activation;
-                    c.model.recompute = recompute;
+                    c.model.recompute = match recompute {
+                        true => Recompute::Layers(vec![1, 2]),
+                        false => Recompute::None,
+                    };
                     c.model.tie = tie;
                     c.model.embedding_norm = embedding_norm;
                     c.model.dropout = if dropout { 0.1 } else { 0.0 };

@@ -4,7 +4,7 @@ mod events;
 mod lines;
 mod record;
 
-pub use lines::Lines;
+pub use lines::{Lines, duration};
 pub use record::{Record, first_lines};
 
 use burn_train::Interrupter;

@@ -100,6 +100,10 @@ impl Record {
                 "seconds_left",
                 rate * self.steps.saturating_sub(step) as f64,
             ),
+            ("z_loss", measured.z_loss),
+            ("smoothing", measured.smoothing),
+            ("loss_scale", measured.loss_scale),
+            ("skipped", measured.skipped as f64),
         ];
         self.write("train", step, measured, &more);
     }
@@ -177,6 +181,7 @@ mod tests {
             grad_norm: 0.7,
             lr: 1e-3,
             utilisation: 0.4,
+            ..Measured::default()
         };
         let mut record = Record::open(run.path(), b"", 0, 4).unwrap();
         for step in 1..=3 {

@@ -7,12 +7,13 @@ use crate::data::{Cursor, Fingerprint, Tokens};
 use crate::loader::{Batch, Feed};
 use crate::metrics::Measured;
 use crate::progress::Record;
+use crate::schedule::context;
 use burn::data::dataloader::{DataLoader, Progress};
-use burn::module::Module;
 use burn_train::{
     EventProcessorTraining, InferenceStep, Interrupter, LearnerEvent, SupervisedLearningStrategy,
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
 };
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
@@ -37,8 +38,8 @@ pub(super) struct Steps {
     pub point: Mutex<Option<Point>>,
     pub control: Control,
     pub record: Mutex<Record>,
-    /// Model FLOPs of a token, and those that the device can do in a second.
-    pub flops: f64,
+    /// Model FLOPs of a token at each context of the run, and those that the device can do in a second.
+    pub flops: BTreeMap<usize, f64>,
     pub peak: Option<f64>,
     pub outcome: Mutex<Option<Result<Outcome, TrainError>>>,
 }
@@ -93,8 +94,10 @@ impl Steps {
         self.record.lock().expect("no panic while it is written")
     }
 
-    fn utilisation(&self, measured: &Measured) -> f64 {
-        let rate = self.flops * measured.tokens as f64 / measured.seconds;
+    /// Of the step of this number.
+    fn utilisation(&self, step: usize, measured: &Measured) -> f64 {
+        let flops = self.flops.get(&context(&self.config.config, step));
+        let rate = flops.unwrap_or(&0.0) * measured.tokens as f64 / measured.seconds;
         self.peak.map_or(0.0, |peak| rate / peak)
     }
 }
@@ -134,8 +137,9 @@ impl Fit<'_> {
                 let Some(mut measured) = self.learner.step(&mut self.feed, &stop)? else {
                     break;
                 };
-                measured.utilisation = self.strategy.utilisation(&measured);
-                self.strategy.record().step(self.learner.steps(), &measured);
+                let step = self.learner.steps();
+                measured.utilisation = self.strategy.utilisation(step, &measured);
+                self.strategy.record().step(step, &measured);
                 self.cursor = self.feed.cursor();
                 let progress = Progress::new(number, steps, Some("steps".into()));
                 let lr = Some(measured.lr.into());
@@ -207,7 +211,7 @@ impl Fit<'_> {
 
     /// Evaluates; whether the result is the best so far.
     fn validate(&mut self, valid: &dyn DataLoader<Batch>, period: usize) -> bool {
-        let model = self.learner.model().valid();
+        let model = self.learner.evaluated();
         self.valid_event(LearnerEvent::StartSplit {
             epoch_number: period,
             total_items: valid.num_items(),
@@ -255,13 +259,14 @@ impl Fit<'_> {
         let contents = Contents {
             config: &self.strategy.config,
             model: &self.learner.model().lm,
-            averaged: None,
+            averaged: self.learner.average(),
             optimizer: self.learner.optimizer(),
             state: State {
                 step: self.learner.steps(),
                 cursor: self.cursor,
                 text: self.strategy.text.clone(),
                 best: self.best,
+                learner: *self.learner.state(),
                 ..State::default()
             },
         };
