@@ -35,7 +35,7 @@ impl DryRun {
     /// By how much the plan was above what was measured, as a share of that.
     pub fn deviation(&self) -> Option<f64> {
         let peak = self.peak? as f64;
-        Some(self.plan.memory.total() / peak - 1.0)
+        Some(self.plan.worst.memory.total() / peak - 1.0)
     }
 
     /// Whether the plan held.
@@ -61,10 +61,11 @@ impl Prepared {
     pub fn dry_run(self, start: Option<Resident>) -> Result<DryRun, TrainError> {
         let config = self.config.config.clone();
         let plan = Plan::of(&config, 1);
+        // What more is mapped now: the text, and code that was run for the first time.
         let read = Resident::of_this_process();
-        let text = start
-            .zip(read)
-            .map_or(0, |(start, read)| read.files.saturating_sub(start.files));
+        let mapped = start.zip(read);
+        let mapped = mapped.map_or(0, |(start, read)| read.files.saturating_sub(start.files));
+        let text = mapped.min(self.text.train.bytes() + self.text.valid.bytes());
         let device = self.lm.devices().into_iter().next();
         let machine = device.and_then(|device| Machine::measure(&device));
         let train = Arc::new(self.text.train.clone());
