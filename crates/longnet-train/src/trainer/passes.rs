@@ -2,7 +2,7 @@
 
 use super::precision::widened;
 use super::{TrainError, Trainee};
-use crate::config::sections::Train;
+use crate::config::sections::{NumberFormat, Train};
 use crate::loader::Batch;
 use crate::metrics::Measured;
 use burn::optim::{GradientsAccumulator, GradientsParams};
@@ -117,6 +117,10 @@ impl Passes {
             true => "a lower train.clip",
             false => "clipping (train.clip = 1.0)",
         };
+        let range = match train.precision {
+            NumberFormat::F16 => "; train.precision = \"bf16\" has the range that f16 lacks",
+            NumberFormat::F32 | NumberFormat::Bf16 => "",
+        };
         let skip = match in_a_row {
             0 => "train.on_nonfinite = \"skip\" leaves out such batches".into(),
             steps => format!("{steps} steps in a row were like this and were skipped"),
@@ -126,7 +130,9 @@ impl Passes {
             loss: self.measured.loss,
             norm,
             batch,
-            help: format!("a lower train.lr, a longer train.warmup or {clip} may help; {skip}"),
+            help: format!(
+                "a lower train.lr, a longer train.warmup or {clip} may help{range}; {skip}"
+            ),
         }
     }
 }
