@@ -59,10 +59,13 @@ impl Passes {
     ) {
         let tokens = batch.targets();
         if self.first == 0 {
-            self.first = tokens.max(1);
+            self.first = tokens;
         }
-        // 1 exactly where all batches are alike.
-        let share = tokens as f64 / self.first as f64;
+        // 1 exactly where all batches are alike. A batch without targets has no gradient.
+        let share = match self.first {
+            0 => 1.0,
+            first => tokens as f64 / first as f64,
+        };
         let output = model.learn(batch, seed, &objective.loss, objective.scale * share);
         let new = output.item;
         let whole = new.loss + new.z_loss + new.smoothing;
