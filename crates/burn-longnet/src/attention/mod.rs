@@ -1,6 +1,7 @@
 //! Attention modules.
 
 mod adaptive;
+mod block_sparse;
 mod core;
 mod dilated;
 mod multi_head;
@@ -9,10 +10,12 @@ mod tests;
 
 pub use self::core::SparseAttention;
 pub use adaptive::{AdaptiveAttention, AdaptiveAttentionConfig, BlockScorer};
+pub use block_sparse::{BlockSparseAttention, BlockSparseAttentionConfig};
 pub use dilated::{AttentionInput, DilatedAttention, DilatedAttentionConfig};
 pub use multi_head::{
     InnerNorm, MhaInput, MhaOutput, MultiHeadAdaptiveAttention, MultiHeadAdaptiveAttentionConfig,
-    MultiHeadDilatedAttention, MultiHeadDilatedAttentionConfig, MultiHeadSparseAttention, QkNorm,
+    MultiHeadBlockSparseAttention, MultiHeadBlockSparseAttentionConfig, MultiHeadDilatedAttention,
+    MultiHeadDilatedAttentionConfig, MultiHeadSparseAttention, QkNorm,
 };
 
 pub(crate) use multi_head::scaled;

@@ -2,11 +2,14 @@
 
 use super::{MultiHeadAdaptiveAttention, MultiHeadDilatedAttention, MultiHeadSparseAttention};
 use crate::attention::adaptive::{AdaptiveAttention, AdaptiveAttentionConfig, BlockScorer};
+use crate::attention::block_sparse::{BlockSparseAttention, BlockSparseAttentionConfig};
 use crate::attention::dilated::{DilatedAttention, DilatedAttentionConfig};
 use crate::attention::longnet_branches;
 use crate::error::{ConfigError, check, check_epsilon, check_finite, check_size};
 use crate::norm::LayerNormConfig;
-use crate::pattern::{Branch, HeadAssignment, HeadOffset, MixGradient, Pattern, Precision, Tail};
+use crate::pattern::{
+    BlockPattern, Branch, HeadAssignment, HeadOffset, MixGradient, Pattern, Precision, Tail,
+};
 use crate::position::AttentionPosition;
 use burn::config::Config;
 use burn::module::Param;
@@ -215,6 +218,35 @@ impl MultiHeadDilatedAttentionConfig {
     /// The branches or heads cannot work.
     pub fn pattern(&self) -> Result<Pattern, ConfigError> {
         self.core().pattern()
+    }
+}
+
+multi_head_config! {
+    /// Configuration of [`MultiHeadBlockSparseAttention`].
+    MultiHeadBlockSparseAttentionConfig of MultiHeadBlockSparseAttention {
+        /// Which blocks see each other, at any length.
+        pub pattern: BlockPattern,
+        /// Tokens of a query block. Default: 128
+        #[config(default = 128)]
+        pub block: usize,
+        /// Tokens of a key block. Default: block
+        pub key_block: Option<usize>,
+    }
+}
+
+impl MultiHeadBlockSparseAttentionConfig {
+    fn core(&self) -> BlockSparseAttentionConfig {
+        BlockSparseAttentionConfig::new(self.n_heads, self.pattern.clone())
+            .with_block(self.block)
+            .with_key_block(self.key_block)
+            .with_causal(self.causal)
+            .with_precision(self.precision)
+            .with_scale(self.scale)
+            .with_dropout(self.dropout)
+    }
+
+    fn init_core(&self, _device: &Device) -> BlockSparseAttention {
+        self.core().init()
     }
 }
 

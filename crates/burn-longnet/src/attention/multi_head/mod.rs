@@ -3,12 +3,14 @@
 mod config;
 
 pub use config::{
-    InnerNorm, MultiHeadAdaptiveAttentionConfig, MultiHeadDilatedAttentionConfig, QkNorm,
+    InnerNorm, MultiHeadAdaptiveAttentionConfig, MultiHeadBlockSparseAttentionConfig,
+    MultiHeadDilatedAttentionConfig, QkNorm,
 };
 
 pub(crate) use config::scaled;
 
 use super::adaptive::AdaptiveAttention;
+use super::block_sparse::BlockSparseAttention;
 use super::core::SparseAttention;
 use super::dilated::{AttentionInput, DilatedAttention};
 use crate::dropout::DropoutSeed;
@@ -78,6 +80,9 @@ pub struct MultiHeadSparseAttention<A> {
 /// Multi-head attention over the pairs of dilated branches:
 /// [LongNet](https://arxiv.org/abs/2307.02486).
 pub type MultiHeadDilatedAttention = MultiHeadSparseAttention<DilatedAttention>;
+
+/// Multi-head attention over the blocks of a [`BlockPattern`](crate::pattern::BlockPattern).
+pub type MultiHeadBlockSparseAttention = MultiHeadSparseAttention<BlockSparseAttention>;
 
 /// Multi-head attention over the blocks that [`AdaptiveAttention`] chooses.
 pub type MultiHeadAdaptiveAttention = MultiHeadSparseAttention<AdaptiveAttention>;
