@@ -1,6 +1,9 @@
 //! Configurations of multi-head attention.
 
-use super::{MultiHeadAdaptiveAttention, MultiHeadDilatedAttention, MultiHeadSparseAttention};
+use super::{
+    MultiHeadAdaptiveAttention, MultiHeadBlockSparseAttention, MultiHeadDilatedAttention,
+    MultiHeadSparseAttention,
+};
 use crate::attention::adaptive::{AdaptiveAttention, AdaptiveAttentionConfig, BlockScorer};
 use crate::attention::block_sparse::{BlockSparseAttention, BlockSparseAttentionConfig};
 use crate::attention::dilated::{DilatedAttention, DilatedAttentionConfig};
