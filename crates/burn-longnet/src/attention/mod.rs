@@ -1,6 +1,7 @@
 //! Attention modules.
 
 mod adaptive;
+mod any;
 mod block_sparse;
 mod core;
 mod dilated;
@@ -10,6 +11,7 @@ mod tests;
 
 pub use self::core::SparseAttention;
 pub use adaptive::{AdaptiveAttention, AdaptiveAttentionConfig, BlockScorer};
+pub use any::AnyAttention;
 pub use block_sparse::{BlockSparseAttention, BlockSparseAttentionConfig};
 pub use dilated::{AttentionInput, DilatedAttention, DilatedAttentionConfig};
 pub use multi_head::{

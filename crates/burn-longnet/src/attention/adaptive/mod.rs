@@ -16,7 +16,7 @@ use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::log_sigmoid;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Bool, Device, Tensor};
 use candidates::Candidates;
 use serde::{Deserialize, Serialize};
 
@@ -72,7 +72,10 @@ pub struct AdaptiveAttentionConfig {
 /// Attention of each block of queries over its own block of keys and the `top_k - 1` others that a score of
 /// their pooled vectors puts first, for each head and batch entry.
 ///
-/// The choice is made on the device, with tensor operations and without reading anything back. A chosen block
+/// If causal, a block of queries is pooled from the positions up to its first one: neither a choice nor a gate
+/// depends on what a row may not see.
+///
+/// The choice is made on the device, with tensor operations and without reading anything back. A chosen block other than the own one
 /// enters with `ln sigmoid(score / temperature)` added to its attention scores, so the gradient reaches the
 /// scorer; a hidden one with `-inf`, which the kernels skip. Scoring takes time and memory in proportion to the
 /// square of the number of blocks.
@@ -203,15 +206,7 @@ impl SparseAttention for AdaptiveAttention {
             self.config.top_k,
             causal,
         );
-        let gate = match self.config.scorer {
-            BlockScorer::Learned => log_sigmoid(scores),
-            BlockScorer::Mean => scores.zeros_like(),
-        };
-        let hidden = match gate.is_autodiff() {
-            true => chosen.bool_not().autodiff(),
-            false => chosen.bool_not(),
-        };
-        let bias = gate.mask_fill(hidden, f64::NEG_INFINITY);
+        let bias = self.bias(scores, chosen);
         let options = AttentionOptions {
             scale,
             precision,
@@ -233,29 +228,52 @@ impl AdaptiveAttention {
         &self.config
     }
 
+    /// What is added to attention scores: the logarithm of the gate of chosen blocks, nothing for a block's own
+    /// one, and `-inf` for hidden ones.
+    fn bias(&self, scores: Tensor<4>, chosen: Tensor<4, Bool>) -> Tensor<4> {
+        let shape = scores.dims();
+        let like = |mask: Tensor<4, Bool>| match scores.is_autodiff() {
+            true => mask.autodiff(),
+            false => mask,
+        };
+        let own = like(select::own(shape[3], &chosen.device()).expand(shape));
+        let hidden = like(chosen.bool_not());
+        let gate = match self.config.scorer {
+            BlockScorer::Learned => log_sigmoid(scores),
+            BlockScorer::Mean => scores.zeros_like(),
+        };
+        gate.mask_fill(own, 0.0)
+            .mask_fill(hidden, f64::NEG_INFINITY)
+    }
+
     /// The score of each block of keys for each block of queries, over the temperature:
-    /// `[batch, heads, blocks, blocks]`.
+    /// `[batch, heads, blocks, blocks]`. If causal, that of a block before the queries' own, the only ones that
+    /// are looked at, depends on nothing that a row of theirs may not see.
     fn scores(&self, query: &Tensor<4>, key: &Tensor<4>) -> Tensor<4> {
         let AdaptiveAttentionConfig {
             n_heads,
             block,
+            causal,
             temperature,
             ..
         } = self.config;
-        let pooled = |x: &Tensor<4>, projection: &Option<Linear>| {
+        let pooled = |x: &Tensor<4>, projection: &Option<Linear>, before: bool| {
             let x = match projection {
                 Some(_) => x.clone(),
                 // Nothing is learned through a choice.
                 None => x.clone().detach(),
             };
-            let x = pool::means(x, block);
+            let x = match before {
+                true => pool::means_before(x, block),
+                false => pool::means(x, block),
+            };
             match projection {
                 Some(projection) => projection.forward(x),
                 None => x,
             }
         };
-        let query = pooled(query, &self.query_score);
-        let key = pooled(key, &self.key_score);
+        let query = pooled(query, &self.query_score, causal);
+        let key = pooled(key, &self.key_score, false);
         let [batch, kv_heads, blocks, width] = key.dims();
         let group = n_heads / kv_heads;
         let key = key

@@ -1,7 +1,7 @@
 //! The choice of the best blocks, on the device.
 
 use crate::dropout::split_mix;
-use burn::tensor::{Bool, DType, Int, Tensor, TensorData};
+use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 
 /// Below any score, and finite, so that nothing becomes NaN.
 const LOWEST: f64 = -1e30;
@@ -21,11 +21,7 @@ pub(super) fn best(
     let columns = index.clone().reshape([1, 1, 1, blocks]);
     let shape = [batch, heads, blocks, blocks];
     let rows = index.reshape([1, 1, blocks, 1]);
-    let own = columns
-        .clone()
-        .expand([1, 1, blocks, blocks])
-        .equal(rows.clone().expand([1, 1, blocks, blocks]))
-        .expand(shape);
+    let own = own(blocks, &device).expand(shape);
     let mut left = match noise {
         Some(noise) => scores + noise,
         None => scores,
@@ -51,6 +47,14 @@ pub(super) fn best(
         chosen = chosen.bool_or(here.bool_and(is_one));
     }
     chosen
+}
+
+/// True on the diagonal, `[1, 1, blocks, blocks]`.
+pub(super) fn own(blocks: usize, device: &Device) -> Tensor<4, Bool> {
+    let index = Tensor::<1, Int>::arange(0..blocks as i64, device);
+    let shape = [1, 1, blocks, blocks];
+    let rows = index.clone().reshape([1, 1, blocks, 1]).expand(shape);
+    index.reshape([1, 1, 1, blocks]).expand(shape).equal(rows)
 }
 
 /// Gumbel noise of the shape of `like` times `scale`, a function of `seed`.

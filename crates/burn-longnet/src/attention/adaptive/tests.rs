@@ -17,15 +17,7 @@ fn dense(module: &AdaptiveAttention, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -
     let [batch, heads, n, d] = q.dims();
     let scores = module.scores(&q, &k);
     let chosen = select::best(scores.clone().inner(), None, config.top_k, config.causal);
-    let chosen = match scores.is_autodiff() {
-        true => chosen.autodiff(),
-        false => chosen,
-    };
-    let gate = match config.scorer {
-        BlockScorer::Learned => log_sigmoid(scores),
-        BlockScorer::Mean => scores.zeros_like(),
-    };
-    let bias = gate.mask_fill(chosen.bool_not(), -1e30);
+    let bias = module.bias(scores, chosen).clamp_min(-1e30);
     // A value for each pair of positions.
     let block_of: Vec<i32> = (0..n).map(|i| (i / config.block) as i32).collect();
     let block_of = Tensor::<1, Int>::from_data(TensorData::new(block_of, [n]), &q.device());
@@ -106,6 +98,34 @@ fn gradients_pass_through_gates_to_the_scorer_and_what_it_pools() {
         assert!(want.clone().abs().max().into_scalar::<f32>() > 1e-3);
         ours.into_data()
             .assert_approx_eq::<f32>(&want.into_data(), Tolerance::rel_abs(1e-4, 1e-4));
+    }
+}
+
+#[test]
+fn a_causal_choice_depends_on_nothing_later() {
+    let device = Device::default();
+    for scorer in [BlockScorer::Learned, BlockScorer::Mean] {
+        let module = AdaptiveAttentionConfig::new(2, 4, 2)
+            .with_block(8)
+            .with_causal(true)
+            .with_scorer(scorer)
+            .init(&device);
+        let [q, k, v] = [(); 3].map(|()| random([1, 2, 40, 4], &device));
+        let out =
+            |q: Tensor<4>, k: Tensor<4>, v: Tensor<4>| module.attend(AttentionInput::new(q, k, v));
+        let before = out(q.clone(), k.clone(), v.clone());
+        for at in [1, 8, 11, 16, 23, 39] {
+            // Other queries, keys and values from `at` on.
+            let later = |x: &Tensor<4>| {
+                let other = x.clone().slice_dim(2, at..40) * -2.0 + 1.0;
+                Tensor::cat(vec![x.clone().slice_dim(2, 0..at), other], 2)
+            };
+            let after = out(later(&q), later(&k), later(&v));
+            after
+                .slice_dim(2, 0..at)
+                .into_data()
+                .assert_eq(&before.clone().slice_dim(2, 0..at).into_data(), true);
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use super::{
     MultiHeadAdaptiveAttention, MultiHeadBlockSparseAttention, MultiHeadDilatedAttention,
     MultiHeadSparseAttention,
 };
+use crate::attention::AnyAttention;
 use crate::attention::adaptive::{AdaptiveAttention, AdaptiveAttentionConfig, BlockScorer};
 use crate::attention::block_sparse::{BlockSparseAttention, BlockSparseAttentionConfig};
 use crate::attention::dilated::{DilatedAttention, DilatedAttentionConfig};
@@ -212,6 +213,21 @@ impl MultiHeadDilatedAttentionConfig {
 
     fn init_core(&self, _device: &Device) -> DilatedAttention {
         self.core().init()
+    }
+
+    /// As [`init`](Self::init), with `other` in the place of dilated attention.
+    ///
+    /// # Panics
+    ///
+    /// If [`validate`](Self::validate) fails.
+    pub(crate) fn init_any(
+        &self,
+        other: Option<AnyAttention>,
+        device: &Device,
+    ) -> MultiHeadSparseAttention<AnyAttention> {
+        self.validate().unwrap_or_else(|error| panic!("{error}"));
+        let attention = other.unwrap_or_else(|| self.core().init().into());
+        self.projections().init(attention, device)
     }
 
     /// The pattern of visible pairs.
