@@ -5,6 +5,7 @@ mod commands;
 mod exit;
 mod out;
 mod signals;
+mod target;
 
 use clap::Parser;
 use std::io::{Write, stderr};

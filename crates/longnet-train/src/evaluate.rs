@@ -1,11 +1,31 @@
-//! A model on text it has not seen.
+//! A model on text it has not seen, and on tasks that need context.
+//!
+//! | module | concept |
+//! |---|---|
+//! | [`by_length`] | loss on text with windows of chosen lengths |
+//! | [`probe`] | sequences in which some tokens are asked for |
+//! | [`passkey`], [`recall`] | such sequences: a key in filler text, values by their keys |
+//! | [`results`] | what was measured, as JSON |
+//! | [`figure`] | what was measured, as SVG |
+
+pub mod by_length;
+mod error;
+pub mod figure;
+mod lengths;
+pub mod passkey;
+pub mod probe;
+pub mod recall;
+pub mod results;
+
+pub use burn_longnet::model::LongNetLM;
+pub use error::EvalError;
+pub use lengths::{Length, lengths};
 
 use crate::data::Windows;
 use crate::loader::Loader;
 use crate::metrics::Measured;
 use burn::data::dataloader::DataLoader;
 use burn::module::Module;
-use burn_longnet::model::LongNetLM;
 use std::time::Instant;
 
 /// Mean loss over a text, each token but the first predicted once.
@@ -29,5 +49,31 @@ pub fn evaluate(lm: &LongNetLM, windows: &Windows, batch: usize) -> Evaluation {
         bytes_per_token: windows.tokens().bytes() as f64 / windows.tokens().len() as f64,
         seconds: started.elapsed().as_secs_f64(),
         ..Evaluation::default()
+    }
+}
+
+/// Which bucket `n`, above 0, falls into: up to 1, 2, 4, 8, and so on. So the last bucket of a length
+/// that is a power of two is as full as any.
+fn bucket(n: usize) -> usize {
+    n.next_power_of_two().ilog2() as usize
+}
+
+/// The least and the greatest number in a bucket.
+fn ends(bucket: usize) -> (usize, usize) {
+    let to = 1 << bucket;
+    (to / 2 + 1, to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{bucket, ends};
+
+    #[test]
+    fn buckets_have_the_numbers_between_their_ends() {
+        assert_eq!([0, 1, 2, 3].map(ends), [(1, 1), (2, 2), (3, 4), (5, 8)]);
+        for n in 1..1000 {
+            let (from, to) = ends(bucket(n));
+            assert!((from..=to).contains(&n), "{n} in {from} to {to}");
+        }
     }
 }

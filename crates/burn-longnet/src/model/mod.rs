@@ -21,4 +21,4 @@ pub use layer_attention::LayerAttention;
 pub use lm::LongNetLM;
 pub use lm_config::{LongNetLMConfig, Positions};
 pub use loss::{ChunkedLoss, LossTerms, chunked_cross_entropy, chunked_loss, chunked_nll};
-pub use sample::Sampling;
+pub use sample::{Sampling, SamplingError};

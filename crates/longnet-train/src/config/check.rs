@@ -25,13 +25,14 @@ pub(super) fn check(resolved: &Resolved) -> Vec<ConfigError> {
     problems.data();
     problems.train();
     problems.generate();
+    problems.eval();
     problems.library();
     problems.found
 }
 
 /// The largest value of each field that has a limit: what the arithmetic of sizes and the devices of
 /// today can hold, with room to spare.
-const LIMITS: [(&str, i64); 19] = [
+const LIMITS: &[(&str, i64)] = &[
     ("model.d_model", 1 << 20),
     ("model.heads", 1 << 20),
     ("model.kv_heads", 1 << 20),
@@ -51,6 +52,10 @@ const LIMITS: [(&str, i64); 19] = [
     ("train.keep", 1 << 40),
     ("generate.tokens", 1 << 31),
     ("generate.top_k", 1 << 31),
+    ("generate.repetition_window", 1 << 40),
+    ("eval.sliding", 1 << 31),
+    ("eval.text_tokens", 1 << 40),
+    ("eval.samples", 1 << 20),
 ];
 
 /// Parameters of a model and tokens of one pass that are refused beyond this.
@@ -94,7 +99,7 @@ impl Problems<'_> {
     }
 
     fn limits(&mut self) {
-        for (key, most) in LIMITS {
+        for &(key, most) in LIMITS {
             let value = self.value(key).and_then(|v| v.as_integer()).unwrap_or(0);
             self.require(value <= most, &[key], || format!("must be {most} or less"));
         }
@@ -377,6 +382,46 @@ impl Problems<'_> {
         let ok = g.top_p > 0.0 && g.top_p <= 1.0;
         self.require(ok, &["generate.top_p"], || {
             "must be above 0 and at most 1, such as 0.95".into()
+        });
+        let ok = (0.0..=1.0).contains(&g.min_p);
+        self.require(ok, &["generate.min_p"], || {
+            "must be from 0 to 1, such as 0.05".into()
+        });
+        let ok = (0.01..=100.0).contains(&g.repetition_penalty);
+        self.require(ok, &["generate.repetition_penalty"], || {
+            "must be from 0.01 to 100; 1 does nothing, 1.2 is usual".into()
+        });
+        let ok = g.stop.iter().all(|stop| !stop.is_empty());
+        self.require(ok, &["generate.stop"], || {
+            "an empty string is everywhere, and no text would come; leave it out".into()
+        });
+    }
+
+    fn eval(&mut self) {
+        let e = &self.resolved.config.eval;
+        self.require(!e.tasks.is_empty(), &["eval.tasks"], || {
+            "names nothing to measure; list some of text, passkey, recall".into()
+        });
+        let ok = e.lengths.iter().all(|n| (2..=1 << 31).contains(n));
+        self.require(ok, &["eval.lengths"], || {
+            format!("each length must be from 2 to {} tokens", 1u64 << 31)
+        });
+        let shortest = e.lengths.iter().copied().min().unwrap_or(usize::MAX);
+        let ok = e.sliding <= shortest;
+        self.require(ok, &["eval.sliding", "eval.lengths"], || {
+            format!(
+                "sliding = {} would leave tokens out between windows of {shortest}; it must be at most the shortest length",
+                e.sliding
+            )
+        });
+        self.at_least("eval.samples", e.samples, 1);
+        let ok = !e.depths.is_empty() && e.depths.iter().all(|d| (0.0..=1.0).contains(d));
+        self.require(ok, &["eval.depths"], || {
+            "must be shares from 0 to 1, such as [0.0, 0.5, 1.0]".into()
+        });
+        let ok = !e.pairs.is_empty() && e.pairs.iter().all(|n| (1..=676).contains(n));
+        self.require(ok, &["eval.pairs"], || {
+            "must be numbers from 1 to 676, the number of keys of two letters".into()
         });
     }
 }

@@ -279,7 +279,49 @@ section! {
         top_k: usize = 40,
         /// Draw from the likeliest tokens that reach this probability together, above 0. 1: from all.
         top_p: f64 = 1.0,
+        /// Draw from tokens at least this share as likely as the likeliest. 0: from all.
+        min_p: f64 = 0.0,
+        /// Makes tokens that were there before less likely (CTRL). 1: does nothing.
+        repetition_penalty: f64 = 1.0,
+        /// Last tokens, the prompt's included, that repetition_penalty counts. 0: all.
+        repetition_window: usize = 0,
+        /// Strings that end the text before them.
+        stop: Vec<String> = vec![],
         /// Seed of the draws.
+        seed: usize = 0,
+    }
+}
+
+/// What an evaluation measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Loss on text.
+    Text,
+    /// A key found again in filler text.
+    Passkey,
+    /// Values found again by their keys.
+    Recall,
+}
+choices!(Task { Text = "text", Passkey = "passkey", Recall = "recall" });
+
+section! {
+    /// Evaluation by context length.
+    Eval = "eval" {
+        /// What is measured: text, passkey (a key in filler text), recall (values by keys).
+        tasks: Vec<Task> = vec![Task::Text],
+        /// Context lengths in tokens. Empty: data.context, half and a quarter of it.
+        lengths: Vec<usize> = vec![],
+        /// Also move windows by this many tokens, and score only these at the end of each. 0: do not.
+        sliding: usize = 0,
+        /// Score only so many tokens, from the start of the text, at each length. 0: all.
+        text_tokens: usize = 0,
+        /// Prompts of each length and depth (passkey) or number of pairs (recall).
+        samples: usize = 10,
+        /// Where passkey hides the key, as shares of the filler text before it, 0 to 1.
+        depths: Vec<f64> = vec![0.0, 0.25, 0.5, 0.75, 1.0],
+        /// Numbers of pairs of key and value in recall, up to 676.
+        pairs: Vec<usize> = vec![4, 16, 64],
+        /// Seed of the prompts.
         seed: usize = 0,
     }
 }

@@ -17,6 +17,13 @@ pub trait Tokens: Send + Sync {
     /// Bytes of text that the tokens stand for.
     fn bytes(&self) -> u64;
 
+    /// Bytes of text that the tokens of `range` stand for. Unless a stream knows better, that is
+    /// their share of all bytes, rounded.
+    fn bytes_of(&self, range: Range<u64>) -> u64 {
+        let share = (range.end - range.start) as f64 / self.len().max(1) as f64;
+        (self.bytes() as f64 * share).round() as u64
+    }
+
     /// Appends the tokens of `range` to `out`.
     ///
     /// # Panics
@@ -119,6 +126,10 @@ impl Tokens for Stream {
 
     fn bytes(&self) -> u64 {
         self.len()
+    }
+
+    fn bytes_of(&self, range: Range<u64>) -> u64 {
+        range.end - range.start
     }
 
     fn read(&self, range: Range<u64>, out: &mut Vec<i32>) {
