@@ -5,7 +5,7 @@ use crate::attention::{
     MultiHeadDilatedAttentionConfig,
 };
 use crate::error::ConfigError;
-use crate::pattern::BlockPattern;
+use crate::pattern::{BlockGrid, BlockMask, BlockPattern, HeadGroup};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
@@ -89,6 +89,47 @@ impl LayerAttention {
     ) -> Option<AnyAttention> {
         let block_sparse = self.block_sparse(of).map(|config| config.init().into());
         block_sparse.or_else(|| self.adaptive(of).map(|config| config.init(device).into()))
+    }
+
+    pub(super) fn head_groups(
+        &self,
+        of: &MultiHeadDilatedAttentionConfig,
+        n: usize,
+    ) -> Result<Vec<HeadGroup>, ConfigError> {
+        let all = |pattern| {
+            vec![HeadGroup {
+                heads: 0..of.n_heads,
+                pattern,
+            }]
+        };
+        match self {
+            Self::Dilated => Ok(all(of.pattern()?)),
+            Self::BlockSparse { pattern, block } => {
+                let grid = BlockGrid::square(n, *block);
+                Ok(pattern.head_groups(of.n_heads, grid, of.causal)?)
+            }
+            Self::Adaptive { top_k, block, .. } => {
+                let mask = BlockMask::new(of.n_heads, BlockGrid::square(n, *block))
+                    .causal(of.causal)
+                    .shared()
+                    .build_from_rows(|_, i, row| {
+                        let blocks = n.div_ceil(*block);
+                        let end = if of.causal { i + 1 } else { blocks };
+                        row.extend(end.saturating_sub(*top_k)..end);
+                    })?;
+                Ok(all(mask.into()))
+            }
+        }
+    }
+
+    pub(super) fn warnings(&self, of: &MultiHeadDilatedAttentionConfig, n: usize) -> Vec<String> {
+        match self {
+            Self::Dilated => of.pattern().map_or(Vec::new(), |p| p.warnings(n)),
+            Self::BlockSparse { pattern, block } => pattern
+                .warnings(BlockGrid::square(n, *block))
+                .unwrap_or_default(),
+            Self::Adaptive { .. } => Vec::new(),
+        }
     }
 
     /// Whether it draws noise in training.

@@ -5,7 +5,9 @@ use super::layer::{Residual, TransformerLayerConfig};
 use super::layer_attention::LayerAttention;
 use crate::attention::{MultiHeadDilatedAttentionConfig, QkNorm, longnet_branches};
 use crate::error::{ConfigError, check, check_dropout, check_positive, check_size};
-use crate::pattern::{Branch, HeadAssignment, HeadOffset, MixGradient, Pattern, Precision};
+use crate::pattern::{
+    Branch, HeadAssignment, HeadGroup, HeadOffset, MixGradient, Pattern, Precision,
+};
 use crate::position::AttentionPosition;
 use burn::config::Config;
 use burn::nn::Initializer;
@@ -201,7 +203,31 @@ impl LongNetLMConfig {
             .with_dropout(self.dropout)
     }
 
-    /// The pattern of visible pairs.
+    /// What the heads of layer `layer` see in `n` tokens, group by group. Where blocks are chosen by what they
+    /// hold: as many as are chosen, the nearest.
+    ///
+    /// # Errors
+    ///
+    /// The layer's attention cannot work, or not at this length.
+    pub fn head_groups(&self, layer: usize, n: usize) -> Result<Vec<HeadGroup>, ConfigError> {
+        self.kind(layer).head_groups(&self.attention(), n)
+    }
+
+    /// What a user should know about the patterns of the layers in `n` tokens. Empty when there is nothing to
+    /// say.
+    pub fn warnings(&self, n: usize) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for layer in 0..self.layer_attention.len().clamp(1, self.n_layers) {
+            for warning in self.kind(layer).warnings(&self.attention(), n) {
+                if !warnings.contains(&warning) {
+                    warnings.push(warning);
+                }
+            }
+        }
+        warnings
+    }
+
+    /// The pattern of dilated layers.
     ///
     /// # Errors
     ///
