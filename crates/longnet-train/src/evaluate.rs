@@ -5,7 +5,7 @@ use crate::loader::Loader;
 use crate::metrics::Measured;
 use burn::data::dataloader::DataLoader;
 use burn::module::Module;
-use burn_longnet::model::LongNetLM;
+use burn_longnet::model::{ChunkedLoss, LongNetLM};
 use std::time::Instant;
 
 /// Mean loss over a text, each token but the first predicted once.
@@ -18,8 +18,12 @@ pub fn evaluate(lm: &LongNetLM, windows: &Windows, batch: usize) -> Evaluation {
     let (mut sum, mut tokens) = (0.0, 0);
     for batch in Loader::in_order(windows.clone(), batch, 0).iter() {
         let batch = batch.expect("windows of a mapped text can be read");
-        let (inputs, targets) = batch.tensors(&device);
-        let loss: f64 = lm.loss(inputs, targets).into_scalar();
+        let (input, targets) = batch.input(&device);
+        let options = ChunkedLoss {
+            chunk: lm.config().loss_chunk,
+            ignore_index: batch.ignored(),
+        };
+        let loss: f64 = lm.loss_with(input, targets, &options).into_scalar();
         sum += loss * batch.targets() as f64;
         tokens += batch.targets();
     }

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::config::sections::Generate;
-use crate::data::Tokenizer;
+use crate::data::{Decoder, Tokenizer, TokenizerError};
 use burn_longnet::model::{LongNetLM, Sampling};
 use std::ops::ControlFlow;
 
@@ -21,8 +21,8 @@ pub fn sampling(generate: &Generate) -> Sampling {
 ///
 /// # Errors
 ///
-/// The first error of `each`, which ends the text.
-pub fn generate<E>(
+/// A prompt that the tokenizer does not take, and the first error of `each`, which ends the text.
+pub fn generate<E: From<TokenizerError>>(
     lm: &LongNetLM,
     tokenizer: &dyn Tokenizer,
     config: &Config,
@@ -33,17 +33,19 @@ pub fn generate<E>(
         "" => "\n",
         prompt => prompt,
     };
-    let prompt = tokenizer.encode(prompt.as_bytes()).into_iter();
+    let prompt = tokenizer.encode(prompt.as_bytes())?.into_iter();
     let prompt: Vec<_> = prompt.map(|token| token as usize).collect();
     let mut result = Ok(());
+    let mut decoder = Decoder::new(tokenizer);
     lm.generate_while(&prompt, generate.tokens, &sampling(generate), |token| {
-        result = each(&tokenizer.decode(&[token as i32]));
+        result = each(&decoder.push(token as i32));
         match result {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         }
     });
-    result
+    result?;
+    each(&decoder.finish())
 }
 
 #[cfg(test)]

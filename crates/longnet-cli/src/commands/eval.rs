@@ -7,8 +7,7 @@ use crate::out::{out, warn};
 use longnet_train::backend;
 use longnet_train::checkpoint::Checkpoint;
 use longnet_train::config::sections::Data;
-use longnet_train::data::{self, Fingerprint, Stream, Tokens, Windows};
-use longnet_train::entropy::Entropy;
+use longnet_train::data::{self, Fingerprint, Stream, Windows};
 use longnet_train::evaluate::evaluate;
 use std::sync::Arc;
 
@@ -29,7 +28,8 @@ pub fn run(args: EvalArgs) -> Result<(), Failure> {
     for change in checkpoint.attention_changes() {
         out(&format!("changed     {change}\n"))?;
     }
-    let entropy = Entropy::of(text.slices(0..text.len()));
+    text.text().fits(config.model.vocab).map_err(blame)?;
+    let entropy = text.entropy().map_err(blame)?;
     let windows = Windows::new(Arc::new(text), config.data.context, label).map_err(blame)?;
     let evaluation = evaluate(&lm, &windows, config.train.batch);
     out(&report::evaluation(label, &evaluation, &entropy))

@@ -6,7 +6,8 @@ use crate::exit::Failure;
 use crate::out::{out, out_bytes, warn};
 use longnet_train::config::quoted;
 use longnet_train::generate::generate;
-use longnet_train::{backend, data};
+use longnet_train::backend;
+use longnet_train::data::tokenizer;
 
 pub fn run(mut args: GenerateArgs) -> Result<(), Failure> {
     let device = backend::device(&args.backend.backend)?;
@@ -28,7 +29,7 @@ pub fn run(mut args: GenerateArgs) -> Result<(), Failure> {
     for change in checkpoint.attention_changes() {
         warn(&change);
     }
-    let tokenizer = data::tokenizer(config.data.tokenizer);
+    let tokenizer = tokenizer::open_in(checkpoint.folder(), &config.data)?;
     out(&config.generate.prompt)?;
     generate(&lm, &*tokenizer, config, out_bytes)?;
     out("\n")?;

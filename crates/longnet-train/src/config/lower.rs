@@ -1,7 +1,7 @@
 //! From config sections to what the libraries take. All of it is here.
 
 use super::Config;
-use crate::data;
+use crate::data::{ByteTokenizer, Tokenizer};
 use burn_longnet::model::LongNetLMConfig;
 use burn_longnet::pattern::{Branch, Pattern};
 
@@ -9,7 +9,11 @@ impl Config {
     /// The model.
     pub fn language_model(&self) -> LongNetLMConfig {
         let (m, a) = (&self.model, &self.attention);
-        let vocab = data::tokenizer(self.data.tokenizer).vocab();
+        // Reading the config has put the tokenizer's number there.
+        let vocab = match m.vocab {
+            0 => ByteTokenizer.vocab(),
+            vocab => vocab,
+        };
         let branches = a.segments.iter().zip(&a.dilations);
         LongNetLMConfig::new(vocab, m.d_model, m.layers, m.heads)
             .with_branches(branches.map(|(&w, &r)| Branch::from((w, r))).collect())

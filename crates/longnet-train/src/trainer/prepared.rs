@@ -4,7 +4,7 @@ use super::steps::{Outcome, Steps};
 use super::{TrainError, Trainee};
 use crate::checkpoint::LOG;
 use crate::config::Resolved;
-use crate::data::{self, Fingerprint, Split, Tokens, Windows};
+use crate::data::{self, Fingerprint, Mixture, Split, Tokens, Windows};
 use crate::entropy::Entropy;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::loader::Loader;
@@ -60,12 +60,15 @@ impl Prepared {
         }
         let c = &config.config;
         let text = data::load(&c.data)?;
+        text.train.text().fits(c.model.vocab)?;
         let fingerprint = Fingerprint::of(text.train.text());
         let context = c.data.context;
         // Whether there is one window to learn from shows now.
-        Windows::new(Arc::new(text.train.clone()), context, "training")?;
+        for (source, _) in &text.sources {
+            Windows::new(Arc::new(source.clone()), context, "training")?;
+        }
         let valid = Windows::new(Arc::new(text.valid.clone()), context, "validation")?;
-        let entropy = Entropy::of(text.valid.slices(0..text.valid.len()));
+        let entropy = text.valid.entropy()?;
         let device = device.clone().autodiff();
         device.seed(c.train.seed as u64);
         let lm = numbered(c.language_model().init(&device));
@@ -109,7 +112,7 @@ impl Prepared {
         let renderer = progress.renderer(&interrupter, settings.steps, period);
         let strategy = Arc::new(Steps {
             config: self.config.clone(),
-            tokens: Arc::new(self.text.train.clone()),
+            sources: Mixture::from(&self.text),
             text: self.fingerprint,
             outcome: Mutex::new(None),
         });

@@ -3,7 +3,7 @@
 use super::{Learner, TrainError, Trainee};
 use crate::checkpoint::{self, State};
 use crate::config::Resolved;
-use crate::data::{Cursor, Fingerprint, Tokens};
+use crate::data::{Cursor, Fingerprint, Mixture};
 use crate::loader::{Batch, Feed};
 use crate::metrics::Measured;
 use burn::data::dataloader::{DataLoader, Progress};
@@ -13,7 +13,7 @@ use burn_train::{
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
 };
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Instant;
 
 /// How far a run came.
@@ -27,7 +27,7 @@ pub(super) struct Outcome {
 pub(super) struct Steps {
     pub config: Resolved,
     /// What is learned.
-    pub tokens: Arc<dyn Tokens>,
+    pub sources: Mixture,
     /// What the checkpoints say of the text.
     pub text: Fingerprint,
     pub outcome: Mutex<Option<Result<Outcome, TrainError>>>,
@@ -50,7 +50,7 @@ impl SupervisedLearningStrategy<Trainee> for Steps {
         let mut fit = Fit {
             strategy: self,
             learner: Learner::new(config, model),
-            feed: Feed::new(self.tokens.clone(), seed, Cursor::default()),
+            feed: Feed::new(self.sources.clone(), seed, Cursor::default()),
             events: components.event_processor,
             interrupter: components.interrupter,
             saved: None,
@@ -109,7 +109,7 @@ impl Fit<'_> {
             self.train_event(LearnerEvent::EndSplit(period));
             // The caller evaluates the final model on all of the validation text.
             if self.learner.steps() < settings.steps && !self.interrupter.should_stop() {
-                self.validate(valid, period);
+                self.validate(valid, period)?;
             }
             self.train_event(LearnerEvent::EndEpoch(period));
         }
@@ -121,7 +121,11 @@ impl Fit<'_> {
         Ok(Outcome { steps, checkpoint })
     }
 
-    fn validate(&mut self, valid: &dyn DataLoader<Batch>, period: usize) {
+    fn validate(
+        &mut self,
+        valid: &dyn DataLoader<Batch>,
+        period: usize,
+    ) -> Result<(), TrainError> {
         let model = self.learner.model().valid();
         self.valid_event(LearnerEvent::StartSplit {
             epoch_number: period,
@@ -129,7 +133,8 @@ impl Fit<'_> {
         });
         let mut batches = valid.iter();
         let mut number = 0;
-        while let Some(Ok(batch)) = batches.next() {
+        while let Some(batch) = batches.next() {
+            let batch = batch.map_err(|e| TrainError::Framework(e.to_string()))?;
             let started = Instant::now();
             let mut measured = InferenceStep::step(&model, batch);
             measured.seconds = started.elapsed().as_secs_f64();
@@ -141,6 +146,7 @@ impl Fit<'_> {
             }
         }
         self.valid_event(LearnerEvent::EndSplit(period));
+        Ok(())
     }
 
     fn save(&mut self, cursor: Cursor) -> Result<PathBuf, TrainError> {

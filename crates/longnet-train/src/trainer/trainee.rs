@@ -3,7 +3,8 @@
 use crate::loader::Batch;
 use crate::metrics::Measured;
 use burn::module::Module;
-use burn_longnet::model::LongNetLM;
+use burn::tensor::{Int, Tensor};
+use burn_longnet::model::{ChunkedLoss, LmInput, LongNetLM};
 use burn_train::{InferenceStep, TrainOutput, TrainStep};
 
 /// A language model with what its steps need.
@@ -19,9 +20,17 @@ impl Trainee {
     /// The loss of `batch` and its gradients, dropout drawn from `seed`.
     pub fn learn(&self, batch: &Batch, seed: u64) -> TrainOutput<Measured> {
         let (input, targets) = batch.input(&self.lm.devices()[0]);
-        let loss = self.lm.loss(input.seed(seed), targets);
+        let loss = self.loss(batch, input.seed(seed), targets);
         let measured = self.measured(batch, loss.clone().into_scalar());
         TrainOutput::new(self, loss.backward(), measured)
+    }
+
+    fn loss(&self, batch: &Batch, input: LmInput, targets: Tensor<2, Int>) -> Tensor<1> {
+        let options = ChunkedLoss {
+            chunk: self.lm.config().loss_chunk,
+            ignore_index: batch.ignored(),
+        };
+        self.lm.loss_with(input, targets, &options)
     }
 
     fn measured(&self, batch: &Batch, loss: f64) -> Measured {
@@ -50,7 +59,7 @@ impl InferenceStep for Trainee {
 
     fn step(&self, batch: Batch) -> Measured {
         let (input, targets) = batch.input(&self.lm.devices()[0]);
-        let loss = self.lm.loss(input, targets);
+        let loss = self.loss(&batch, input, targets);
         self.measured(&batch, loss.into_scalar())
     }
 }
