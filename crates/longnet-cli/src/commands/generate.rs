@@ -4,10 +4,10 @@ use super::checkpoint;
 use crate::args::GenerateArgs;
 use crate::exit::Failure;
 use crate::out::{out, out_bytes, warn};
-use longnet_train::config::quoted;
-use longnet_train::generate::generate;
 use longnet_train::backend;
+use longnet_train::config::quoted;
 use longnet_train::data::tokenizer;
+use longnet_train::generate::generate;
 
 pub fn run(mut args: GenerateArgs) -> Result<(), Failure> {
     let device = backend::device(&args.backend.backend)?;

@@ -93,7 +93,10 @@ impl Resolved {
                 self.config.model.vocab = tokenizer.vocab();
                 Vec::new()
             }
-            Err(error) => self.blame(error.field().unwrap_or("data.tokenizer"), error).0,
+            Err(error) => {
+                self.blame(error.field().unwrap_or("data.tokenizer"), error)
+                    .0
+            }
         }
     }
 

@@ -67,7 +67,15 @@ mod tests {
 
     #[test]
     fn every_short_text_can_be_cut() {
-        for text in [&b"a"[..], b"\n", b"\n\n", b"ab", b"a\nb", b"\x80", b"\x80\x80\x80"] {
+        for text in [
+            &b"a"[..],
+            b"\n",
+            b"\n\n",
+            b"ab",
+            b"a\nb",
+            b"\x80",
+            b"\x80\x80\x80",
+        ] {
             let end = end_before(text);
             assert!((1..=text.len()).contains(&end), "{text:?}: {end}");
         }

@@ -166,7 +166,9 @@ pub enum DataError {
         skipped: u64,
     },
     /// Shards that cannot be written.
-    #[error("cannot write {path}: {source}; what is finished is kept, and the next run goes on from there")]
+    #[error(
+        "cannot write {path}: {source}; what is finished is kept, and the next run goes on from there"
+    )]
     Write {
         /// The file or folder.
         path: PathBuf,
@@ -174,7 +176,9 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// A folder in which another program prepares shards.
-    #[error("another 'longnet data prepare' is at work in {folder}; wait for it, or give another --out")]
+    #[error(
+        "another 'longnet data prepare' is at work in {folder}; wait for it, or give another --out"
+    )]
     Busy {
         /// The folder.
         folder: PathBuf,

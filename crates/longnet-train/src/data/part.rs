@@ -248,7 +248,9 @@ impl Part {
             None => format!("{} from byte {at}", self.name),
             Some(_) => {
                 let document = self.document(at);
-                let before = document.checked_sub(1).map_or(0, |before| self.end(before).0);
+                let before = document
+                    .checked_sub(1)
+                    .map_or(0, |before| self.end(before).0);
                 format!(
                     "{} from token {} of document {}",
                     self.name,

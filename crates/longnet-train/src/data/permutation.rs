@@ -54,9 +54,11 @@ impl Permutation {
 /// A bijection of the numbers of `2 half` bits.
 fn feistel(x: u64, half: u32, keys: &[u64; 4]) -> u64 {
     let mask = (1 << half) - 1;
-    let (left, right) = keys.iter().fold((x >> half, x & mask), |(left, right), key| {
-        (right, left ^ (Random::new(right ^ key).next() & mask))
-    });
+    let (left, right) = keys
+        .iter()
+        .fold((x >> half, x & mask), |(left, right), key| {
+            (right, left ^ (Random::new(right ^ key).next() & mask))
+        });
     (left << half) | right
 }
 

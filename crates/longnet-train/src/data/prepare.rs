@@ -58,7 +58,9 @@ pub fn prepare(data: &Data, folder: &Path, watch: &Watch) -> Result<Made, DataEr
     }
     let tokenizer = tokenizer::open(data)?;
     let found = files::find(data)?;
-    let jobs = found.iter().map(|file| Job::new(file, folder, data, &*tokenizer));
+    let jobs = found
+        .iter()
+        .map(|file| Job::new(file, folder, data, &*tokenizer));
     let jobs = jobs.collect::<Result<Vec<Job>, _>>()?;
 
     fs::create_dir_all(folder).map_err(|e| DataError::write(folder, e))?;
@@ -79,7 +81,8 @@ pub fn prepare(data: &Data, folder: &Path, watch: &Watch) -> Result<Made, DataEr
         remove(&folder.join(MANIFEST))?;
     }
     if let Some(content) = tokenizer.file() {
-        replace(&folder.join(TOKENIZER), content)?;
+        let path = folder.join(TOKENIZER);
+        replace(&path, content).map_err(|e| DataError::write(&path, e))?;
     }
     let made = at_once(jobs.len(), |i| {
         if let Some(header) = &there[i] {
@@ -103,7 +106,8 @@ pub fn prepare(data: &Data, folder: &Path, watch: &Watch) -> Result<Made, DataEr
             skipped,
         });
     }
-    replace(&folder.join(MANIFEST), manifest.encode().as_bytes())?;
+    let path = folder.join(MANIFEST);
+    replace(&path, manifest.encode().as_bytes()).map_err(|e| DataError::write(&path, e))?;
     drop(lock);
     remove(&folder.join(LOCK))?;
     let kept = there.iter().flatten().count();
@@ -205,7 +209,7 @@ impl<'a> Job<'a> {
         )?;
         let file = out.into_inner().map_err(|e| failed(e.into_error()))?;
         file.sync_all().map_err(failed)?;
-        rename(draft, &self.path)?;
+        rename(draft, &self.path).map_err(|e| DataError::write(&self.path, e))?;
         Ok((header, skipped))
     }
 }
@@ -260,21 +264,26 @@ fn clear_drafts(folder: &Path) -> Result<(), DataError> {
 }
 
 /// Replaces `path` by a file with `content`, whole or not at all.
-fn replace(path: &Path, content: &[u8]) -> Result<(), DataError> {
+pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let draft = draft(path);
     let written = File::create(&draft).and_then(|mut file| {
         file.write_all(content)?;
         file.sync_all()
     });
-    written.map_err(|e| DataError::write(&draft, e))?;
-    rename(&draft, path)
+    let replaced = written.and_then(|()| rename(&draft, path));
+    if replaced.is_err() {
+        // What is wrong is known already.
+        let _ = fs::remove_file(&draft);
+    }
+    replaced
 }
 
-fn rename(draft: &Path, path: &Path) -> Result<(), DataError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::rename(draft, path)
-        .and_then(|()| File::open(folder)?.sync_all())
-        .map_err(|e| DataError::write(path, e))
+fn rename(draft: &Path, path: &Path) -> io::Result<()> {
+    fs::rename(draft, path)?;
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn remove(path: &Path) -> Result<(), DataError> {

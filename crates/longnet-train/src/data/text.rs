@@ -29,7 +29,9 @@ impl Text {
     ///
     /// A file that cannot be opened or mapped.
     pub fn open(files: &[Found]) -> Result<Self, DataError> {
-        let parts = files.iter().map(|found| Part::text(&found.name, &found.path));
+        let parts = files
+            .iter()
+            .map(|found| Part::text(&found.name, &found.path));
         let parts = parts.collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             sources: vec![(0..parts.len(), 1.0)],
@@ -78,7 +80,11 @@ impl Text {
             let (made, without) = tokenise_all(&rest, field, &*tokenizer)?;
             skipped += without;
             let mut made = made.into_iter();
-            parts.extend(found.into_iter().filter_map(|part| part.or_else(|| made.next())));
+            parts.extend(
+                found
+                    .into_iter()
+                    .filter_map(|part| part.or_else(|| made.next())),
+            );
             let new = parts.drain(before..).collect::<Vec<Part>>();
             parts.extend(new.into_iter().filter(|part| !part.is_empty()));
             ranges.push((before..parts.len(), *weight));
@@ -174,7 +180,10 @@ fn same_tokenizer(part: Part, tokenizer: &dyn Tokenizer) -> Result<Part, DataErr
     if header.tokenizer != identity.hash {
         let copy = path.with_file_name(TOKENIZER);
         let remedy = match copy.is_file() {
-            true => std::path::absolute(&copy).unwrap_or(copy).display().to_string(),
+            true => std::path::absolute(&copy)
+                .unwrap_or(copy)
+                .display()
+                .to_string(),
             false if header.tokenizer_name == BYTE => BYTE.into(),
             false => header.tokenizer_name.clone(),
         };

@@ -65,7 +65,9 @@ impl Round {
         let encoded: Vec<_> = self
             .pieces
             .par_iter()
-            .map(|(text, _, at)| encode(text, tokenizer).map_err(|e| DataError::encode(found, *at, e)))
+            .map(|(text, _, at)| {
+                encode(text, tokenizer).map_err(|e| DataError::encode(found, *at, e))
+            })
             .collect();
         for (tokens, (text, last, _)) in encoded.into_iter().zip(&self.pieces) {
             writer.push(&tokens?, text.len() as u64).map_err(failed)?;
@@ -111,9 +113,7 @@ pub(super) fn tokenise_all(
     let mut bytes = 0;
     for found in files {
         let metadata = found.path.metadata();
-        bytes += metadata
-            .map_err(|e| DataError::read(&found.path, e))?
-            .len();
+        bytes += metadata.map_err(|e| DataError::read(&found.path, e))?.len();
     }
     if bytes > MOST_IN_MEMORY {
         return Err(DataError::TooLarge {
@@ -160,7 +160,10 @@ pub(super) fn at_once<T: Send>(
                     if result.is_err() {
                         stop.fetch_min(i, Ordering::Relaxed);
                     }
-                    results.lock().expect("no thread panicked").push((i, result));
+                    results
+                        .lock()
+                        .expect("no thread panicked")
+                        .push((i, result));
                 }
             });
         }

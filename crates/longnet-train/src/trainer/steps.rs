@@ -121,11 +121,7 @@ impl Fit<'_> {
         Ok(Outcome { steps, checkpoint })
     }
 
-    fn validate(
-        &mut self,
-        valid: &dyn DataLoader<Batch>,
-        period: usize,
-    ) -> Result<(), TrainError> {
+    fn validate(&mut self, valid: &dyn DataLoader<Batch>, period: usize) -> Result<(), TrainError> {
         let model = self.learner.model().valid();
         self.valid_event(LearnerEvent::StartSplit {
             epoch_number: period,

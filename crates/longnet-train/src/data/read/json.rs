@@ -175,7 +175,10 @@ mod tests {
         assert_eq!(read(r#"{"text": "a", "text": "b"}"#), Ok(Some("b".into())));
         assert_eq!(read(r#"{"text": null}"#), Ok(None));
         for (json, expected) in [
-            ("{", "is not JSON: EOF while parsing an object at line 1 column 1"),
+            (
+                "{",
+                "is not JSON: EOF while parsing an object at line 1 column 1",
+            ),
             (
                 r#"{"text": "a"} x"#,
                 "is not JSON: trailing characters at line 1 column 15",
@@ -200,7 +203,10 @@ mod tests {
             assert_eq!(read(json), Err(expected.into()), "{json}");
         }
         let broken = text(b"{\"text\": \"a\xff\"}", "text").unwrap_err();
-        assert!(broken.starts_with("is not JSON: invalid unicode"), "{broken}");
+        assert!(
+            broken.starts_with("is not JSON: invalid unicode"),
+            "{broken}"
+        );
         let surrogate = read(r#"{"text": "\ud800"}"#).unwrap_err();
         assert!(surrogate.starts_with("is not JSON: "), "{surrogate}");
     }

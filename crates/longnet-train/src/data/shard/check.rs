@@ -30,7 +30,10 @@ pub fn check(path: &Path) -> Result<ShardHeader, DataError> {
     let mut file = File::open(path).map_err(failed)?;
     let mut head = Vec::new();
     let limit = HEADER as u64;
-    file.by_ref().take(limit).read_to_end(&mut head).map_err(failed)?;
+    file.by_ref()
+        .take(limit)
+        .read_to_end(&mut head)
+        .map_err(failed)?;
     let header = ShardHeader::parse(&head).map_err(wrong)?;
     let (found, expected) = (file.metadata().map_err(failed)?.len(), header.file_bytes());
     if found != expected {
@@ -52,7 +55,9 @@ pub fn check(path: &Path) -> Result<ShardHeader, DataError> {
         }
     }
     let padding = header.index() - HEADER as u64 - header.tokens * width as u64;
-    input.read_exact(&mut [0; 8][..padding as usize]).map_err(failed)?;
+    input
+        .read_exact(&mut [0; 8][..padding as usize])
+        .map_err(failed)?;
     let mut index = Ok(());
     let mut before = 0;
     for document in 0..header.documents {

@@ -4,7 +4,9 @@
 #[derive(Debug, thiserror::Error)]
 pub enum ShardError {
     /// Fewer bytes than a header has.
-    #[error("it has {bytes} bytes, and the header of a shard alone has 256; it was cut off, or is no shard")]
+    #[error(
+        "it has {bytes} bytes, and the header of a shard alone has 256; it was cut off, or is no shard"
+    )]
     Short {
         /// Bytes there are.
         bytes: u64,
@@ -21,7 +23,9 @@ pub enum ShardError {
         known: u64,
     },
     /// A header that was changed.
-    #[error("its header does not have the checksum that stands in it: the file is damaged; prepare it again")]
+    #[error(
+        "its header does not have the checksum that stands in it: the file is damaged; prepare it again"
+    )]
     HeaderChecksum,
     /// A header that cannot be.
     #[error("its header says {what}, which cannot be")]
@@ -30,7 +34,9 @@ pub enum ShardError {
         what: String,
     },
     /// A file of another size than its header says.
-    #[error("it has {found} bytes, and its header says {expected}; it was cut off or changed: prepare it again")]
+    #[error(
+        "it has {found} bytes, and its header says {expected}; it was cut off or changed: prepare it again"
+    )]
     Size {
         /// Bytes there are.
         found: u64,
@@ -38,10 +44,14 @@ pub enum ShardError {
         expected: u64,
     },
     /// Contents that were changed.
-    #[error("its contents do not have the checksum of its header: the file is damaged; prepare it again")]
+    #[error(
+        "its contents do not have the checksum of its header: the file is damaged; prepare it again"
+    )]
     Contents,
     /// An index that is out of order.
-    #[error("document {document} ends at token {end}, which is not after the one before and within {tokens} tokens")]
+    #[error(
+        "document {document} ends at token {end}, which is not after the one before and within {tokens} tokens"
+    )]
     Index {
         /// Number of the document, from 0.
         document: u64,
@@ -75,7 +85,9 @@ pub enum ShardError {
         remedy: String,
     },
     /// A shard whose documents end otherwise.
-    #[error("its documents end with {found}, and with data.end_token they would end with {expected}; set data.end_token as it was, or prepare the text again")]
+    #[error(
+        "its documents end with {found}, and with data.end_token they would end with {expected}; set data.end_token as it was, or prepare the text again"
+    )]
     End {
         /// In the shard.
         found: String,

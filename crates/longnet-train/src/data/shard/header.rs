@@ -144,16 +144,19 @@ impl ShardHeader {
         }
         if largest >= vocab || self.end.is_some_and(|end| end >= vocab) {
             let token = largest.max(self.end.unwrap_or(0));
-            return Err(impossible(format!("that there is a token {token} among {vocab}")));
+            return Err(impossible(format!(
+                "that there is a token {token} among {vocab}"
+            )));
         }
         if documents > tokens || (documents == 0) != (tokens == 0) {
             return Err(impossible(format!(
                 "that {tokens} tokens make {documents} documents"
             )));
         }
-        match self.index_at().and_then(|at| {
-            at.checked_add(documents.checked_mul(INDEX_ENTRY)?)
-        }) {
+        match self
+            .index_at()
+            .and_then(|at| at.checked_add(documents.checked_mul(INDEX_ENTRY)?))
+        {
             Some(_) => Ok(self),
             None => Err(impossible(format!("that there are {tokens} tokens"))),
         }
@@ -255,7 +258,13 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let (header, none) = (header(), ShardHeader { end: None, ..header() });
+        let (header, none) = (
+            header(),
+            ShardHeader {
+                end: None,
+                ..header()
+            },
+        );
         assert_eq!(ShardHeader::parse(&header.encode()).unwrap(), header);
         assert_eq!(ShardHeader::parse(&none.encode()).unwrap(), none);
         assert_eq!(header.index(), 256 + 2008);
@@ -306,7 +315,10 @@ mod tests {
         ];
         for (i, c) in changes.into_iter().enumerate() {
             let error = change(c);
-            assert!(matches!(error, ShardError::Impossible { .. }), "{i}: {error}");
+            assert!(
+                matches!(error, ShardError::Impossible { .. }),
+                "{i}: {error}"
+            );
         }
         let mut bytes = header().encode();
         bytes[12] = 3;

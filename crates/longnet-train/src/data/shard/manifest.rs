@@ -156,7 +156,14 @@ mod tests {
             assert_ne!(text, good.encode());
             Manifest::parse(text.as_bytes()).unwrap_err().to_string()
         };
-        for name in ["../a.tokens", "/a.tokens", "a.txt", ".a.tokens", "b\\\\a.tokens", ""] {
+        for name in [
+            "../a.tokens",
+            "/a.tokens",
+            "a.txt",
+            ".a.tokens",
+            "b\\\\a.tokens",
+            "",
+        ] {
             let error = wrong("a.tokens", name);
             assert!(error.contains("is no name of a shard"), "{error}");
         }

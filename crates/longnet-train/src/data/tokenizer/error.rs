@@ -64,7 +64,9 @@ pub enum TokenizerError {
         reason: String,
     },
     /// A vocabulary that cannot be learned.
-    #[error("--vocab {vocab}: a byte-level vocabulary has 256 bytes and one special token: use {least} to {most}")]
+    #[error(
+        "--vocab {vocab}: a byte-level vocabulary has 256 bytes and one special token: use {least} to {most}"
+    )]
     Vocabulary {
         /// As asked for.
         vocab: usize,
@@ -72,6 +74,20 @@ pub enum TokenizerError {
         least: usize,
         /// The largest.
         most: usize,
+    },
+    /// A place that is taken.
+    #[error("{path} exists, and a run may need it as it is; delete it, or give another --out")]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file that cannot be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// A tokenizer that could not be learned.
     #[error("cannot learn a tokenizer: {0}")]

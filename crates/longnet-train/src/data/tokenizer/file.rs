@@ -9,13 +9,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 /// Ids that there may be: no model has room for more.
 const MOST_IDS: u32 = 1 << 24;
 /// What ends documents, if the config does not say.
-const ENDS: [&str; 5] = [
-    "<|endoftext|>",
-    "</s>",
-    "<|end_of_text|>",
-    "<eos>",
-    "[SEP]",
-];
+const ENDS: [&str; 5] = ["<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "[SEP]"];
 
 /// A tokenizer from a file. Padding, truncation and templates of the file are left aside: they are for
 /// single inputs, not for running text.
@@ -113,9 +107,7 @@ fn pieces(
 /// for themselves, those from U+0100 on for the other bytes in order.
 fn byte_of_char() -> HashMap<char, u8> {
     let printable = |b: &u8| matches!(b, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
-    let themselves = (0..=255u8)
-        .filter(printable)
-        .map(|b| (char::from(b), b));
+    let themselves = (0..=255u8).filter(printable).map(|b| (char::from(b), b));
     let others = (0..=255u8).filter(|b| !printable(b));
     let others = ('\u{100}'..).zip(others);
     let map: HashMap<char, u8> = themselves.chain(others).collect();

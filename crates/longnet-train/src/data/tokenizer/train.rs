@@ -1,8 +1,10 @@
 //! A byte-level BPE learned from text.
 
-use super::{FileTokenizer, TokenizerError};
-use crate::data::{DataError, cut, files::Found, read};
-use std::sync::atomic::AtomicU64;
+use super::{FileTokenizer, Tokenizer, TokenizerError};
+use crate::data::prepare::replace;
+use crate::data::{DataError, Watch, cut, files::Found, read};
+use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
@@ -27,6 +29,24 @@ pub struct Trained {
     pub bytes: u64,
 }
 
+impl Trained {
+    /// Writes the tokenizer to `path`, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// There is a file already, or it cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), TokenizerError> {
+        if path.symlink_metadata().is_ok() {
+            return Err(TokenizerError::Exists { path: path.into() });
+        }
+        let content = self.tokenizer.file().unwrap_or_default();
+        replace(path, content).map_err(|source| TokenizerError::Write {
+            path: path.into(),
+            source,
+        })
+    }
+}
+
 /// Learns a byte-level BPE of up to `vocab` tokens from `files`: the bytes, the special token
 /// [`END_OF_TEXT`], and what most often stands together. The same text gives the same file.
 ///
@@ -37,7 +57,7 @@ pub fn train(
     files: &[Found],
     field: &str,
     vocab: usize,
-    read_bytes: &AtomicU64,
+    watch: &Watch,
 ) -> Result<Trained, DataError> {
     if !(LEAST..=MOST).contains(&vocab) {
         return Err(TokenizerError::Vocabulary {
@@ -75,8 +95,10 @@ pub fn train(
     let (documents, bytes) = thread::scope(|scope| {
         // The text is read here and counted there; few pieces wait in between.
         let (send, receive) = sync_channel::<String>(8);
-        let reader = scope.spawn(move || texts(files, field, read_bytes, &send));
-        model.train(&mut trainer, receive.into_iter()).map_err(failed)?;
+        let reader = scope.spawn(move || texts(files, field, watch, &send));
+        model
+            .train(&mut trainer, receive.into_iter())
+            .map_err(failed)?;
         reader.join().expect("the reader does not panic")
     })?;
     if bytes == 0 {
@@ -95,12 +117,12 @@ pub fn train(
 fn texts(
     files: &[Found],
     field: &str,
-    read_bytes: &AtomicU64,
+    watch: &Watch,
     send: &SyncSender<String>,
 ) -> Result<(u64, u64), DataError> {
     let (mut documents, mut bytes) = (0, 0);
     for found in files {
-        read::pieces(found, field, read_bytes, &mut |piece| {
+        read::pieces(found, field, &watch.bytes_done, &mut |piece| {
             let mut at = 0;
             for part in cut::parts(piece.text) {
                 let text = std::str::from_utf8(part).map_err(|error| {
@@ -119,6 +141,7 @@ fn texts(
             documents += u64::from(piece.last);
             Ok(())
         })?;
+        watch.files_done.fetch_add(1, Ordering::Relaxed);
     }
     Ok((documents, bytes))
 }
