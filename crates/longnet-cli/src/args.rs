@@ -1,6 +1,7 @@
 //! The command line.
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use longnet_train::checkpoint::Resume;
 use longnet_train::progress::Progress;
 use std::path::PathBuf;
 
@@ -17,17 +18,58 @@ Exit codes: 0 done, 1 failed, 2 the command line or the config is wrong.";
 const TRAIN_EXAMPLES: &str = "\
 Examples:
     longnet train configs/quickstart.toml --set train.steps=1000
-    longnet train configs/small.toml --set data.paths='[\"book.txt\", \"src\"]'";
+    longnet train configs/small.toml --set data.paths='[\"book.txt\", \"src\"]'
+    longnet train configs/small.toml --resume auto       (go on where it stopped, if it did)
+    longnet train configs/small.toml --resume runs/small.1 --set train.steps=9000
 
-const EVAL_EXAMPLES: &str = "\
+Ctrl-C and SIGTERM stop the run after the pass that it is in, with a checkpoint; a second one ends it at once.";
+
+const EVAL_HELP: &str = "\
+What is measured (--tasks, or eval.tasks in the config):
+
+  text     The loss on the validation text with windows of each length, one after the other; with
+           --sliding S also with windows moved by S tokens, where only the last S of each are
+           scored and the rest is context (the first window scores all). Either way each token but
+           the first is scored once. A second table has the loss by how many tokens of its window
+           are before a token.
+  passkey  A number hidden in filler text, at several depths, and asked for at the end (Mohtashami
+           and Jaggi 2023). Prompt and key together have the length.
+  recall   Lines such as qx=7, and later the same lines again: is the digit found by its key? Each
+           key is asked for once, among filler (multi-query associative recall, Arora et al. 2023).
+
+In passkey and recall an answer counts if each of its tokens is the likeliest one after the right ones
+before it, which is exactly if greedy decoding would write it. Both say something of a model that has
+seen such text: expect 0 % of keys, and guesses of digits, of any other.
+
+Lengths are in tokens. They may be longer than in training, where the positions of the model allow it
+(a learned position each does not, xpos up to a limit); they are marked then.
+
 Examples:
     longnet eval --run runs/quickstart
+    longnet eval --run runs/quickstart --lengths 512,1024,4096 --sliding 256 --svg loss.svg
+    longnet eval --run runs/quickstart --tasks passkey,recall --lengths 512,2048 --json -
     longnet eval --run runs/quickstart --set data.context=512    (what less context costs)
-    longnet eval --run runs/quickstart --set data.paths=book.txt (all of another text)";
+    longnet eval --run runs/quickstart --set data.paths=book.txt (all of another text)
 
-const GENERATE_EXAMPLES: &str = "\
-Example:
-    longnet generate --run runs/quickstart --prompt 'pub fn ' --tokens 500 --temperature 0.7";
+JSON: {schema: 1, checkpoint, trained_context, text, passkey, recall}; what was not measured is null.
+    text     {label, order0, order1, whole: SCORE, lengths: [{length, beyond_training, stride (null:
+             one after the other), SCORE, positions: [{from, to, tokens, loss}]}]}
+    passkey  {seed, chance, skipped, cells: [{length, beyond_training, depth, ANSWERED}]}
+    recall   {seed, chance, skipped, cells: [{length, beyond_training, pairs, ANSWERED,
+             distances: [{from, to, ANSWERED}]}]}
+    SCORE    tokens, bytes, loss (nats a token), perplexity, bits_per_byte
+    ANSWERED asked, right, accuracy, loss (nats a token), rank (mean in the vocabulary; 1: likeliest)
+Numbers that are not finite are null.";
+
+const GENERATE_HELP: &str = "\
+Without a prompt the model continues a line feed. A prompt longer than data.context is read from its
+end. A token is drawn from what is left by, in this order: repetition penalty, temperature, top-k,
+top-p, min-p. Text comes as soon as it is certain: whole characters that cannot begin a stop string.
+
+Examples:
+    longnet generate --run runs/quickstart --prompt 'pub fn ' --tokens 500 --temperature 0.7
+    longnet generate --run runs/quickstart --prompt 'fn ' --stop '}' --stop $'\\n\\n' --min-p 0.05
+    head -c 2000 src/lib.rs | longnet generate --run runs/quickstart --prompt-file -";
 
 const PREPARE_EXAMPLES: &str = "\
 Examples:
@@ -53,17 +95,17 @@ pub enum Command {
     /// Train a model as a config says, evaluate it, and show a sample
     ///
     /// Checkpoints and log.jsonl go to train.run_dir (runs/NAME for configs/NAME.toml). An earlier run
-    /// there is kept: it is renamed to NAME.1, NAME.2, ...
+    /// there is kept: it is renamed to NAME.1, NAME.2, ... unless --resume goes on with it.
     #[command(after_help = TRAIN_EXAMPLES)]
     Train(TrainArgs),
     /// Measure a trained model on its validation text, or on other text
     ///
     /// Without changes to data.paths this is the text that the run held out, found again where the run
     /// found it. With other data.paths it is all of the text they name.
-    #[command(after_help = EVAL_EXAMPLES)]
+    #[command(after_help = EVAL_HELP)]
     Eval(EvalArgs),
     /// Continue a prompt with a trained model
-    #[command(after_help = GENERATE_EXAMPLES)]
+    #[command(after_help = GENERATE_HELP)]
     Generate(GenerateArgs),
     /// Look at a config without running it
     #[command(subcommand)]
@@ -139,6 +181,14 @@ pub struct TrainArgs {
     pub config: ConfigArgs,
     #[command(flatten)]
     pub backend: BackendArgs,
+    /// Whether to go on with an earlier run: auto (from the newest whole checkpoint in train.run_dir, if there
+    /// is one), the folder of a run or of a checkpoint, or never. A run that goes on ends with the same
+    /// weights as one that was never stopped.
+    #[arg(long, value_name = "auto|DIR|never", default_value = "never")]
+    pub resume: Resume,
+    /// Stop after this step, as Ctrl-C would: with a checkpoint to resume.
+    #[arg(long, value_name = "STEP")]
+    pub stop_at: Option<usize>,
     /// How progress is shown.
     #[arg(long, value_enum, default_value = "auto")]
     pub progress: ProgressArg,
@@ -150,6 +200,36 @@ pub struct EvalArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub backend: BackendArgs,
+    /// What to measure: text, passkey, recall [default: eval.tasks of the config].
+    #[arg(long, value_delimiter = ',', value_name = "TASK,...")]
+    pub tasks: Vec<String>,
+    /// Context lengths in tokens [default: eval.lengths, or data.context, half and a quarter of it].
+    #[arg(long, value_delimiter = ',', value_name = "N,...")]
+    pub lengths: Vec<usize>,
+    /// Also move windows by so many tokens, 0 not [default: eval.sliding].
+    #[arg(long, value_name = "STRIDE")]
+    pub sliding: Option<usize>,
+    /// Score only so many tokens at each length, 0 all [default: eval.text_tokens].
+    #[arg(long, value_name = "N")]
+    pub text_tokens: Option<usize>,
+    /// Prompts of each length and depth or number of pairs [default: eval.samples].
+    #[arg(long, value_name = "N")]
+    pub samples: Option<usize>,
+    /// Where passkey hides the key, 0 (begin) to 1 (end) [default: eval.depths].
+    #[arg(long, value_delimiter = ',', value_name = "SHARE,...")]
+    pub depths: Vec<f64>,
+    /// Numbers of pairs in recall [default: eval.pairs].
+    #[arg(long, value_delimiter = ',', value_name = "N,...")]
+    pub pairs: Vec<usize>,
+    /// Seed of the prompts [default: eval.seed].
+    #[arg(long)]
+    pub seed: Option<usize>,
+    /// Write the results as JSON; with - to standard output, instead of the tables.
+    #[arg(long, value_name = "FILE|-")]
+    pub json: Option<PathBuf>,
+    /// Write the results as a figure in SVG; with - to standard output, instead of the tables.
+    #[arg(long, value_name = "FILE|-")]
+    pub svg: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -159,8 +239,11 @@ pub struct GenerateArgs {
     #[command(flatten)]
     pub backend: BackendArgs,
     /// Text to continue [default: generate.prompt of the config].
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, allow_hyphen_values = true, conflicts_with = "prompt_file")]
     pub prompt: Option<String>,
+    /// File with the text to continue; - is standard input.
+    #[arg(long, value_name = "FILE|-")]
+    pub prompt_file: Option<PathBuf>,
     /// Tokens to generate [default: generate.tokens].
     #[arg(long)]
     pub tokens: Option<usize>,
@@ -174,9 +257,26 @@ pub struct GenerateArgs {
     /// [default: generate.top_p].
     #[arg(long)]
     pub top_p: Option<f64>,
+    /// Draw from tokens at least this share as likely as the likeliest, 0 from all
+    /// [default: generate.min_p].
+    #[arg(long)]
+    pub min_p: Option<f64>,
+    /// Make tokens that were there before less likely, 1 not [default: generate.repetition_penalty].
+    #[arg(long)]
+    pub repetition_penalty: Option<f64>,
+    /// Last tokens that the penalty counts, 0 all [default: generate.repetition_window].
+    #[arg(long)]
+    pub repetition_window: Option<usize>,
+    /// String that ends the text and is not shown. May be given several times
+    /// [default: generate.stop].
+    #[arg(long, value_name = "STRING", allow_hyphen_values = true)]
+    pub stop: Vec<String>,
     /// Seed of the draws [default: generate.seed].
     #[arg(long)]
     pub seed: Option<usize>,
+    /// Texts to generate, each with the seed after the one before.
+    #[arg(long, default_value = "1", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub num: u32,
 }
 
 #[derive(Debug, Subcommand)]
@@ -233,7 +333,7 @@ pub struct BackendArgs {
 pub enum ProgressArg {
     /// The full-screen display on a terminal, lines elsewhere.
     Auto,
-    /// The full-screen display; there, q stops the run (Ctrl-C does nothing).
+    /// The full-screen display; there, q asks whether to stop the run, and Ctrl-C stops it.
     Tui,
     /// A line every train.log_seconds.
     Plain,

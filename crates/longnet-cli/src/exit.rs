@@ -4,7 +4,10 @@ use longnet_train::backend::BackendError;
 use longnet_train::checkpoint::{CheckpointError, OpenError};
 use longnet_train::config::{ConfigErrors, Resolved};
 use longnet_train::data::{DataError, TokenizerError};
+use longnet_train::evaluate::EvalError;
+use longnet_train::generate::SamplingError;
 use longnet_train::trainer::TrainError;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Why a command ended early.
@@ -25,6 +28,22 @@ pub enum Failure {
     /// The run ended early.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// There is nothing to measure.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+    /// No token can be drawn.
+    #[error("no token can be drawn: {0}")]
+    Sampling(#[from] SamplingError),
+    /// A file of the command line cannot be read or written.
+    #[error("{flag} {path}: {reason}")]
+    File {
+        /// The flag that names it.
+        flag: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: std::io::Error,
+    },
     /// Standard output cannot be written.
     #[error("cannot write standard output: {0}")]
     Output(std::io::Error),
@@ -53,8 +72,13 @@ impl Failure {
             Self::Data(error) => error.field(),
             Self::Checkpoint(error) => error.field(),
             Self::Train(error) => error.field(),
+            Self::Eval(error) => Some(error.field()),
             _ => None,
         };
+        // Its errors know their places.
+        if let Self::Train(TrainError::Config(errors)) = error {
+            return Self::Config(errors);
+        }
         match field {
             Some(field) => Self::Config(config.blame(field, error)),
             None => error,

@@ -4,6 +4,8 @@ mod args;
 mod commands;
 mod exit;
 mod out;
+mod signals;
+mod target;
 
 use clap::Parser;
 use std::io::{Write, stderr};

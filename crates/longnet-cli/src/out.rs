@@ -26,3 +26,8 @@ pub fn warn(text: &str) {
     // There is nowhere left to say that standard error is full.
     let _ = writeln!(stderr(), "warning: {text}");
 }
+
+/// Says on standard error what happens, without being asked for.
+pub fn note(text: &str) {
+    let _ = writeln!(stderr(), "{text}");
+}

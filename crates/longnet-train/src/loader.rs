@@ -3,8 +3,9 @@
 use crate::data::{Cursor, DataError, Draws, Mixture, Order, Random, Window, Windows};
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
+use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use burn_longnet::model::LmInput;
+use burn_longnet::model::{ChunkedLoss, LmInput, LongNetLM};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -45,6 +46,17 @@ impl Batch {
         let shape = [self.windows.len(), self.windows[0].tokens.len() - 1];
         let values: Vec<i32> = self.windows.iter().flat_map(row).collect();
         Tensor::from_data(TensorData::new(values, shape), device)
+    }
+
+    /// The mean loss of `lm` on the targets that count, without dropout.
+    pub fn loss(&self, lm: &LongNetLM) -> Tensor<1> {
+        let (input, targets) = self.input(&lm.devices()[0]);
+        let options = ChunkedLoss {
+            chunk: lm.config().loss_chunk,
+            ignore_index: self.ignored(),
+            ..ChunkedLoss::default()
+        };
+        lm.loss_with(input, targets, &options)
     }
 
     /// The value of targets that do not count, if there can be any.
@@ -224,13 +236,25 @@ impl Loader {
     }
 }
 
-impl DataLoader<Batch> for Loader {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch> + 'a> {
-        Box::new(Batches {
+impl Loader {
+    /// The batches.
+    pub fn pass(&self) -> impl Iterator<Item = Result<Batch, DataError>> {
+        let mut batches = self.batches();
+        std::iter::from_fn(move || batches.batch())
+    }
+
+    fn batches(&self) -> Batches<'_> {
+        Batches {
             loader: self,
             starts: &self.starts[self.part.clone()],
             taken: 0,
-        })
+        }
+    }
+}
+
+impl DataLoader<Batch> for Loader {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch> + 'a> {
+        Box::new(self.batches())
     }
 
     fn num_items(&self) -> usize {
@@ -257,17 +281,15 @@ struct Batches<'a> {
     taken: usize,
 }
 
-impl Iterator for Batches<'_> {
-    type Item = Result<Batch, DatasetError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+impl Batches<'_> {
+    fn batch(&mut self) -> Option<Result<Batch, DataError>> {
         let mut windows: Vec<Window> = Vec::new();
         while windows.len() < self.loader.batch
             && let Some(&start) = self.starts.get(self.taken)
         {
             let window = match self.loader.windows.at(start) {
                 Ok(window) => window,
-                Err(error) => return Some(Err(DatasetError::new(error))),
+                Err(error) => return Some(Err(error)),
             };
             // The last window of a text may be shorter: it makes a batch of its own.
             if windows
@@ -280,6 +302,14 @@ impl Iterator for Batches<'_> {
             windows.push(window);
         }
         (!windows.is_empty()).then_some(Ok(Batch { windows }))
+    }
+}
+
+impl Iterator for Batches<'_> {
+    type Item = Result<Batch, DatasetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.batch()?.map_err(DatasetError::new))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use longnet_train::checkpoint::{self, Checkpoint, State};
+use longnet_train::checkpoint::{self, Checkpoint, Contents, State};
 use longnet_train::config::Resolved;
 use longnet_train::config::sections::Train;
 use longnet_train::data::Cursor;
@@ -33,7 +33,15 @@ fn saved(run: &Path, step: usize, model: &Linear) -> PathBuf {
         cursor: CURSOR,
         ..State::default()
     };
-    checkpoint::save(run, &config, model, &optimizer, state).unwrap()
+    let contents = Contents {
+        tokenizer: None,
+        config: &config,
+        model,
+        averaged: None,
+        optimizer: &optimizer,
+        state,
+    };
+    checkpoint::save(run, contents, false).unwrap()
 }
 
 fn weights(model: &Linear) -> Tensor<2> {

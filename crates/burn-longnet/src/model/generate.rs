@@ -1,7 +1,7 @@
 //! Continuing a sequence.
 
 use super::lm::LongNetLM;
-use super::sample::Sampling;
+use super::sample::{Sampling, SamplingError};
 use burn::tensor::{Int, Tensor, TensorData};
 use std::ops::ControlFlow;
 
@@ -11,23 +11,29 @@ impl LongNetLM {
     ///
     /// # Panics
     ///
-    /// If `prompt` is empty or has a token outside the vocabulary.
+    /// If `prompt` is empty or has a token outside the vocabulary; if no token can be drawn, see
+    /// [`SamplingError`].
     pub fn generate(&self, prompt: &[usize], count: usize, sampling: &Sampling) -> Vec<usize> {
         self.generate_while(prompt, count, sampling, |_| ControlFlow::Continue(()))
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// As [`generate`](Self::generate), handing each token to `each` at once, which may break off.
     ///
+    /// # Errors
+    ///
+    /// No token can be drawn: the model has diverged, or `sampling` is out of range.
+    ///
     /// # Panics
     ///
-    /// As [`generate`](Self::generate).
+    /// If `prompt` is empty or has a token outside the vocabulary.
     pub fn generate_while(
         &self,
         prompt: &[usize],
         count: usize,
         sampling: &Sampling,
         mut each: impl FnMut(usize) -> ControlFlow<()>,
-    ) -> Vec<usize> {
+    ) -> Result<Vec<usize>, SamplingError> {
         let vocabulary = self.config().vocab_size;
         assert!(
             !prompt.is_empty(),
@@ -47,12 +53,12 @@ impl LongNetLM {
             let hidden = model.forward_hidden(Tensor::<2, Int>::from_data(ids, &device));
             let last = model.logits(hidden.slice_dim(1, n - 1..n));
             let logits: Vec<f32> = last.into_data().iter::<f32>().collect();
-            let token = sampling.choose(&logits, step as u64);
+            let token = sampling.choose(&logits, &tokens, step as u64)?;
             tokens.push(token);
             if each(token).is_break() {
                 break;
             }
         }
-        tokens.split_off(prompt.len())
+        Ok(tokens.split_off(prompt.len()))
     }
 }

@@ -4,35 +4,180 @@ use super::{checkpoint, report};
 use crate::args::EvalArgs;
 use crate::exit::Failure;
 use crate::out::{out, warn};
+use crate::target::Target;
 use longnet_train::backend;
 use longnet_train::checkpoint::Checkpoint;
-use longnet_train::config::sections::Data;
+use longnet_train::config::quoted;
+use longnet_train::config::sections::{Data, Task};
+use longnet_train::data::tokenizer;
 use longnet_train::data::{self, Fingerprint, Stream, Windows};
-use longnet_train::evaluate::evaluate;
+use longnet_train::evaluate::by_length::{Mode, by_length, scored};
+use longnet_train::evaluate::figure::figure;
+use longnet_train::evaluate::passkey::{self, passkey};
+use longnet_train::evaluate::recall::{self, recall};
+use longnet_train::evaluate::results::{Results, Text};
+use longnet_train::evaluate::{Length, LongNetLM, evaluate, lengths};
 use std::sync::Arc;
 
-pub fn run(args: EvalArgs) -> Result<(), Failure> {
+pub fn run(mut args: EvalArgs) -> Result<(), Failure> {
     let device = backend::device(&args.backend.backend)?;
+    let flags = flags(&args);
+    args.model.set.set.extend(flags);
     let checkpoint = checkpoint(&args.model)?;
     let config = &checkpoint.config.config;
     let blame = |error| Failure::of(&checkpoint.config, error);
+    let asked = |task| config.eval.tasks.contains(&task);
+
+    // All that may be wrong comes before anything is spent.
+    let lengths = lengths(config, checkpoint.trained.data.context).map_err(blame)?;
+    let tokenizer = tokenizer::open_in(checkpoint.folder(), &config.data)?;
+    if asked(Task::Passkey) {
+        passkey::check(&*tokenizer, &config.eval, &lengths).map_err(blame)?;
+    }
+    if asked(Task::Recall) {
+        recall::check(&*tokenizer, &config.eval, &lengths).map_err(blame)?;
+    }
+    let json = args.json.as_deref().map(|path| Target::new("--json", path));
+    let json = json.transpose()?;
+    let svg = args.svg.as_deref().map(|path| Target::new("--svg", path));
+    let svg = svg.transpose()?;
+    if let [Some(path), Some(_)] =
+        [&args.svg, &args.json].map(|p| p.as_ref().filter(|p| p.as_os_str() == "-"))
+    {
+        return Err(Failure::File {
+            flag: "--svg",
+            path: path.clone(),
+            reason: std::io::Error::other("standard output has the JSON already; name a file"),
+        });
+    }
+    let taken = [&json, &svg];
+    let taken = taken.into_iter().flatten().any(Target::is_stdout);
+    let show = |text: &str| match taken {
+        true => Ok(()),
+        false => out(text),
+    };
+
     let lm = checkpoint.weights(config.language_model().init(&device))?;
-    let (label, text) = text(&checkpoint)?;
-    out(&format!(
-        "checkpoint  {}\ntext        {} of {} files in {}\n",
-        checkpoint.folder().display(),
+    let folder = checkpoint.folder().display().to_string();
+    show(&format!("checkpoint  {folder}\n"))?;
+    let mut results = Results::new(folder, checkpoint.trained.data.context);
+    if asked(Task::Text) {
+        results.text = Some(measure_text(&checkpoint, &lm, &lengths, show)?);
+    } else {
+        changes(&checkpoint, show)?;
+    }
+    // As many tokens at once as in training.
+    let pass = config.train.batch * config.data.context;
+    if asked(Task::Passkey) {
+        let found = passkey(&lm, &*tokenizer, &config.eval, &lengths, pass);
+        show(&report::passkey(&found, config.eval.samples))?;
+        results.passkey = Some(found);
+    }
+    if asked(Task::Recall) {
+        let found = recall(&lm, &*tokenizer, &config.eval, &lengths, pass);
+        show(&report::recall(&found, config.eval.samples))?;
+        results.recall = Some(found);
+    }
+    if lengths.iter().any(|length| length.beyond_training) {
+        show(&report::beyond(results.trained_context))?;
+    }
+    let segment = config.attention.segments.iter().copied().max().unwrap_or(0);
+    if lengths.iter().any(|length| length.tokens > segment) {
+        show(&report::sight(segment))?;
+    }
+    if let Some(svg) = svg {
+        svg.write(figure(&results).as_bytes())?;
+    }
+    match json {
+        Some(json) => json.write(results.json().as_bytes()),
+        None => Ok(()),
+    }
+}
+
+/// The flags as `--set` assignments.
+fn flags(args: &EvalArgs) -> Vec<String> {
+    let list = |name: &str, values: Vec<String>| {
+        let list = format!("eval.{name}=[{}]", values.join(", "));
+        (!values.is_empty()).then_some(list)
+    };
+    let count =
+        |name: &str, value: Option<usize>| value.map(|value| format!("eval.{name}={value}"));
+    let counts = |values: &[usize]| values.iter().map(ToString::to_string).collect();
+    // As TOML writes what Rust would write as NaN.
+    let share = |share: &f64| format!("{share:e}").to_lowercase();
+    let flags = [
+        list(
+            "tasks",
+            args.tasks.iter().map(|task| quoted(task)).collect(),
+        ),
+        list("lengths", counts(&args.lengths)),
+        count("sliding", args.sliding),
+        count("text_tokens", args.text_tokens),
+        count("samples", args.samples),
+        list("depths", args.depths.iter().map(share).collect()),
+        list("pairs", counts(&args.pairs)),
+        count("seed", args.seed),
+    ];
+    flags.into_iter().flatten().collect()
+}
+
+fn changes(
+    checkpoint: &Checkpoint,
+    show: impl Fn(&str) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut changes = checkpoint.attention_changes().into_iter();
+    changes.try_for_each(|change| show(&format!("changed     {change}\n")))
+}
+
+/// The loss on text, as a whole and by length.
+fn measure_text(
+    checkpoint: &Checkpoint,
+    lm: &LongNetLM,
+    lengths: &[Length],
+    show: impl Fn(&str) -> Result<(), Failure>,
+) -> Result<Text, Failure> {
+    let config = &checkpoint.config.config;
+    let (label, text) = text(checkpoint)?;
+    show(&format!(
+        "text        {} of {} files in {}\n",
         report::size(&text),
         text.text().len(),
         config.data.root,
     ))?;
-    for change in checkpoint.attention_changes() {
-        out(&format!("changed     {change}\n"))?;
+    changes(checkpoint, &show)?;
+    let count = scored(label, &text, config.eval.text_tokens, lengths)
+        .map_err(|error| Failure::of(&checkpoint.config, error))?;
+    text.text()
+        .fits(config.model.vocab)
+        .map_err(|error| Failure::of(&checkpoint.config, error))?;
+    let entropy = text.entropy()?;
+    let windows = Windows::new(Arc::new(text), config.data.context, label)
+        .map_err(|error| Failure::of(&checkpoint.config, error))?;
+    let evaluation = evaluate(lm, &windows, config.train.batch)?;
+    show(&report::evaluation(label, &evaluation, &entropy))?;
+
+    let modes = match config.eval.sliding {
+        0 => vec![Mode::Full],
+        stride => vec![Mode::Full, Mode::Sliding(stride)],
+    };
+    let pass = config.train.batch * config.data.context;
+    let mut all = Vec::new();
+    show(&report::by_length_head(count - 1))?;
+    for &length in lengths {
+        for &mode in &modes {
+            let found = by_length(lm, windows.tokens(), count, length, mode, pass)?;
+            show(&report::by_length(&found))?;
+            all.push(found);
+        }
     }
-    text.text().fits(config.model.vocab).map_err(blame)?;
-    let entropy = text.entropy().map_err(blame)?;
-    let windows = Windows::new(Arc::new(text), config.data.context, label).map_err(blame)?;
-    let evaluation = evaluate(&lm, &windows, config.train.batch);
-    out(&report::evaluation(label, &evaluation, &entropy))
+    show(&report::by_position(&all))?;
+    Ok(Text {
+        label: label.into(),
+        order0: entropy.order0,
+        order1: entropy.order1,
+        whole: report::score(&evaluation, windows.tokens()),
+        lengths: all,
+    })
 }
 
 /// What to measure, and what to call it: the text that was held out, or all of another text.

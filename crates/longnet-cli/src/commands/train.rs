@@ -3,12 +3,14 @@
 use super::report;
 use crate::args::TrainArgs;
 use crate::exit::Failure;
-use crate::out::out;
+use crate::out::{out, warn};
+use crate::signals;
+use longnet_train::checkpoint::CheckpointError;
 use longnet_train::config::Resolved;
 use longnet_train::estimate::si;
 use longnet_train::generate::generate;
-use longnet_train::trainer::{Prepared, Report};
-use longnet_train::{backend, checkpoint, data};
+use longnet_train::trainer::{Control, Prepared, Report, Stop, TrainError};
+use longnet_train::{backend, data};
 use std::path::Path;
 
 const VALIDATION: &str = "validation";
@@ -16,14 +18,30 @@ const VALIDATION: &str = "validation";
 pub fn run(args: TrainArgs) -> Result<(), Failure> {
     let resolved = Resolved::load(Some(&args.config.config), &args.config.set.set)?;
     let device = backend::device(&args.backend.backend)?;
+    let blame = |error: TrainError| Failure::of(&resolved, error);
     let config = resolved.config.clone();
-    let prepared =
-        Prepared::new(resolved.clone(), &device).map_err(|e| Failure::of(&resolved, e))?;
     let run = Path::new(&config.train.run_dir);
-    let aside = checkpoint::set_aside(run).map_err(|e| Failure::of(&resolved, e))?;
+    let skipped = |error: &CheckpointError| warn(&format!("not whole, left out: {error}"));
+    let point = args.resume.point(run, skipped)?;
+    let prepared = Prepared::new(resolved.clone(), &device, point).map_err(blame)?;
+    if prepared.done() >= config.train.steps {
+        return out(&format!(
+            "{} has done {} of train.steps = {}: there is nothing left to do; --set train.steps trains longer, --resume never anew\n",
+            run.display(),
+            prepared.done(),
+            config.train.steps
+        ));
+    }
+    let (_lock, aside) = prepared.place().map_err(blame)?;
     out(&header(&prepared, run, aside.as_deref()))?;
 
-    let report = prepared.train(args.progress.into())?;
+    let stop = Stop::default();
+    let control = Control {
+        progress: args.progress.into(),
+        stop: stop.clone(),
+        stop_at: args.stop_at,
+    };
+    let report = signals::stopping(&stop, || prepared.train(control)).map_err(blame)?;
     let Report {
         steps, checkpoint, ..
     } = &report;
@@ -31,11 +49,15 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
         "\ncheckpoint  {} ({steps} steps)\n",
         checkpoint.display()
     ))?;
-    out(&report::evaluation(
-        VALIDATION,
-        &report.evaluation,
-        &report.entropy,
-    ))?;
+    if let Some(reason) = &report.stopped {
+        return out(&format!(
+            "stopped by {reason} after step {steps} of {}; the same command with --resume auto goes on\n",
+            config.train.steps
+        ));
+    }
+    if let Some(evaluation) = &report.evaluation {
+        out(&report::evaluation(VALIDATION, evaluation, &report.entropy))?;
+    }
 
     let tokenizer = data::tokenizer::open(&config.data)?;
     let mut sample = Vec::new();
@@ -72,9 +94,19 @@ fn header(prepared: &Prepared, run: &Path, aside: Option<&Path>) -> String {
     );
     if let Some(aside) = aside {
         header += &format!(
-            "            (the run that was there is now {})\n",
+            "            (the run that was there is now {0}; --resume {0} goes on with it)\n",
             aside.display()
         );
+    }
+    if let Some(point) = prepared.point() {
+        header += &format!(
+            "resumed     {}, after step {}\n",
+            point.folder().display(),
+            point.state.step
+        );
+        for change in &prepared.changes {
+            header += &format!("changed     {change}\n");
+        }
     }
     header + "\n"
 }

@@ -23,6 +23,7 @@ batch = 2
 eval_every = 6
 eval_windows = 2
 checkpoint_every = 5
+keep = 9
 lr = 1e-2
 log_seconds = 0.001
 [generate]

@@ -4,36 +4,51 @@ use super::{CONFIG, CheckpointError, LATEST, LOG};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Moves an earlier run in `run` out of the way, to the first free `run.1`, `run.2`, ... An empty
-/// folder stays.
+/// Whether there is an earlier run in `run`. An empty folder holds none, with a lock or without.
 ///
 /// # Errors
 ///
-/// What is there is no run, or cannot be moved.
+/// What is there is no run, or cannot be read.
+pub fn occupied(run: &Path) -> Result<bool, CheckpointError> {
+    if !run.exists() {
+        return Ok(false);
+    }
+    let failed = |reason: String| CheckpointError::SetAside {
+        path: run.into(),
+        reason,
+    };
+    if !run.is_dir() {
+        return Err(failed("it is a file".into()));
+    }
+    let entries = fs::read_dir(run).map_err(|e| failed(e.to_string()))?;
+    let is_lock = |entry: &fs::DirEntry| entry.file_name() == super::lock::LOCK;
+    if entries.flatten().all(|entry| is_lock(&entry)) {
+        return Ok(false);
+    }
+    let has = |name| run.join(name).is_file();
+    match has(LATEST) || (has(CONFIG) && has(LOG)) {
+        true => Ok(true),
+        false => Err(failed(
+            "it holds files but no run ('latest', or config.toml and log.jsonl)".into(),
+        )),
+    }
+}
+
+/// Moves an earlier run in `run` out of the way, to the first free `run.1`, `run.2`, ..., if there is one.
+///
+/// # Errors
+///
+/// As [`occupied`], and a run that cannot be moved.
 pub fn set_aside(run: &Path) -> Result<Option<PathBuf>, CheckpointError> {
     // Without a slash at the end, which would make a number the name of a new entry.
     let run: PathBuf = run.components().collect();
-    if !run.exists() {
+    if !occupied(&run)? {
         return Ok(None);
     }
     let failed = |reason: String| CheckpointError::SetAside {
         path: run.clone(),
         reason,
     };
-    if !run.is_dir() {
-        return Err(failed("it is a file".into()));
-    }
-    let entries = fs::read_dir(&run).map_err(|e| failed(e.to_string()))?;
-    if entries.count() == 0 {
-        return Ok(None);
-    }
-    let has = |name| run.join(name).is_file();
-    let is_run = has(LATEST) || (has(CONFIG) && has(LOG));
-    if !is_run {
-        return Err(failed(
-            "it holds files but no run ('latest', or config.toml and log.jsonl)".into(),
-        ));
-    }
     let Some(name) = run.file_name() else {
         return Err(failed("it has no name that could be changed".into()));
     };

@@ -1,7 +1,10 @@
 //! Writing a checkpoint, whole or not at all.
 
-use super::{CONFIG, CheckpointError, LATEST, MODEL, OPTIMIZER, STATE, State};
+use super::list::{name, tidy};
+use super::manifest::{MANIFEST, Manifest};
+use super::{BEST, CONFIG, CheckpointError, EMA, LATEST, MODEL, OPTIMIZER, STATE, State};
 use crate::config::Resolved;
+use crate::data::TOKENIZER;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::ModuleOptimizer;
 use burn::store::{ModuleSnapshot, SafetensorsStore};
@@ -10,44 +13,113 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-/// Writes a checkpoint at `state` into the folder `run` and points `latest` at it. The ids of the
-/// parameters in `state` are filled in.
+/// What goes into a checkpoint.
+pub struct Contents<'a, M> {
+    /// The resolved config.
+    pub config: &'a Resolved,
+    /// The weights.
+    pub model: &'a M,
+    /// Their average over steps, if there is one.
+    pub averaged: Option<&'a M>,
+    /// The optimiser.
+    pub optimizer: &'a ModuleOptimizer,
+    /// The file of the tokenizer, if it has one.
+    pub tokenizer: Option<&'a [u8]>,
+    /// The rest. The ids of the parameters are filled in.
+    pub state: State,
+}
+
+/// Writes a checkpoint into the folder `run`, points `latest` at it (and `best`, if it is that), and
+/// removes older ones but for the newest `train.keep` and the best.
 ///
 /// # Errors
 ///
 /// A file that cannot be written. Earlier checkpoints are then as they were.
 pub fn save<M: Module>(
     run: &Path,
-    config: &Resolved,
-    model: &M,
-    optimizer: &ModuleOptimizer,
-    state: State,
+    contents: Contents<'_, M>,
+    is_best: bool,
 ) -> Result<PathBuf, CheckpointError> {
-    let name = format!("step-{:06}", state.step);
-    let (folder, draft) = (run.join(&name), run.join(format!(".{name}.tmp")));
+    let keep = contents.config.config.train.keep;
+    let name = name(contents.state.step);
+    let (folder, draft) = (run.join(&name), draft(run, &name));
     clear(&draft)?;
-    let result = fill(&draft, config, model, optimizer, state)
-        .and_then(|()| clear(&folder))
+    let result = fill(&draft, contents)
+        .and_then(|()| discard(&folder))
         .and_then(|()| rename(&draft, &folder))
-        .and_then(|()| point(run, &name));
+        .and_then(|()| sync(run));
     if result.is_err() {
         // What is wrong is known already; this frees the disk that may be full.
         let _ = clear(&draft);
     }
-    result.map(|()| folder)
+    result?;
+    if is_best {
+        point(run, BEST, &name)?;
+    }
+    point(run, LATEST, &name)?;
+    tidy(run, keep)?;
+    Ok(folder)
 }
 
-fn fill<M: Module>(
-    draft: &Path,
-    config: &Resolved,
-    model: &M,
-    optimizer: &ModuleOptimizer,
-    mut state: State,
-) -> Result<(), CheckpointError> {
+/// Makes the checkpoint `folder` of `run`, which is there already, the best one.
+///
+/// # Errors
+///
+/// The pointer cannot be written.
+pub fn mark_best(run: &Path, folder: &Path) -> Result<(), CheckpointError> {
+    let name = folder.file_name().expect("a checkpoint has a name");
+    point(run, BEST, &name.to_string_lossy())
+}
+
+fn draft(run: &Path, name: &str) -> PathBuf {
+    run.join(format!(".{name}.tmp"))
+}
+
+fn fill<M: Module>(draft: &Path, contents: Contents<'_, M>) -> Result<(), CheckpointError> {
+    let Contents {
+        config,
+        model,
+        averaged,
+        optimizer,
+        tokenizer,
+        mut state,
+    } = contents;
     fs::create_dir_all(draft).map_err(|e| CheckpointError::write(draft, e))?;
+    pause();
     write(&draft.join(CONFIG), &config.to_string())?;
-    let path = draft.join(MODEL);
+    weights(draft, MODEL, model)?;
+    let mut parts = vec![CONFIG, MODEL, OPTIMIZER, STATE];
+    if let Some(averaged) = averaged {
+        weights(draft, EMA, averaged)?;
+        parts.push(EMA);
+    }
+    if let Some(content) = tokenizer {
+        let path = draft.join(TOKENIZER);
+        fs::write(&path, content).map_err(|e| CheckpointError::write(&path, e))?;
+        parts.push(TOKENIZER);
+    }
+    let path = draft.join(OPTIMIZER);
+    optimizer
+        .save(&path)
+        .map_err(|e| CheckpointError::write(&path, e))?;
+    pause();
+    state.parameters = parameters(model);
+    let state = serde_json::to_string_pretty(&state).expect("a state is plain data");
+    write(&draft.join(STATE), &state)?;
+    for part in &parts {
+        sync(&draft.join(part))?;
+    }
+    // Of what is on the disk now: the hashes are of the bytes that a reader will find.
+    let manifest = Manifest::of(draft, &parts)?;
+    write(&draft.join(MANIFEST), &manifest.to_json())?;
+    sync(&draft.join(MANIFEST))?;
+    sync(draft)
+}
+
+fn weights<M: Module>(draft: &Path, name: &str, model: &M) -> Result<(), CheckpointError> {
+    let path = draft.join(name);
     // One entry: several come in random order, and the same weights must make the same file.
     let mut store = SafetensorsStore::from_file(&path)
         .clear_metadata()
@@ -59,36 +131,67 @@ fn fill<M: Module>(
     fs::metadata(draft.join(CONFIG))
         .and_then(|like| fs::set_permissions(&path, like.permissions()))
         .map_err(|e| CheckpointError::write(&path, e))?;
-    let path = draft.join(OPTIMIZER);
-    optimizer
-        .save(&path)
-        .map_err(|e| CheckpointError::write(&path, e))?;
-    let mut ids = Ids::default();
-    model.visit(&mut ids);
-    state.parameters = ids.found;
-    let state = serde_json::to_string_pretty(&state).expect("a state is plain data");
-    write(&draft.join(STATE), &state)?;
-    for part in [MODEL, OPTIMIZER, CONFIG, STATE] {
-        sync(&draft.join(part))?;
-    }
-    sync(draft)
+    pause();
+    Ok(())
 }
 
-/// Points `latest` of `run` at the checkpoint `name`.
-fn point(run: &Path, name: &str) -> Result<(), CheckpointError> {
-    let pointer = run.join(".latest.tmp");
-    write(&pointer, name)?;
-    sync(&pointer)?;
-    rename(&pointer, &run.join(LATEST))?;
+/// Points `pointer` of `run` at the checkpoint `name`.
+fn point(run: &Path, pointer: &str, name: &str) -> Result<(), CheckpointError> {
+    let next = run.join(format!(".{pointer}.tmp"));
+    write(&next, name)?;
+    sync(&next)?;
+    rename(&next, &run.join(pointer))?;
     sync(run)
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), CheckpointError> {
-    fs::rename(from, to).map_err(|e| CheckpointError::write(to, e))
+    fs::rename(from, to).map_err(|e| CheckpointError::write(to, e))?;
+    pause();
+    Ok(())
 }
 
 fn write(path: &Path, text: &str) -> Result<(), CheckpointError> {
-    fs::write(path, text).map_err(|e| CheckpointError::write(path, e))
+    fs::write(path, text).map_err(|e| CheckpointError::write(path, e))?;
+    pause();
+    Ok(())
+}
+
+/// For tests that end the program while it saves: waits for `LONGNET_SLOW_SAVE` milliseconds after each
+/// part that is written.
+fn pause() {
+    if let Some(wait) = std::env::var_os("LONGNET_SLOW_SAVE")
+        && let Ok(millis) = wait.to_string_lossy().parse()
+    {
+        std::thread::sleep(Duration::from_millis(millis));
+    }
+}
+
+/// Removes a checkpoint. Its name goes first, so that a part of it is never taken for a whole one.
+pub(super) fn discard(folder: &Path) -> Result<(), CheckpointError> {
+    let Some(name) = folder.file_name() else {
+        return Ok(());
+    };
+    let old = folder.with_file_name(format!(".{}.old.tmp", name.to_string_lossy()));
+    clear(&old)?;
+    match fs::rename(folder, &old) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(CheckpointError::write(folder, error)),
+        Ok(()) => clear(&old),
+    }
+}
+
+/// Removes what saves that did not end have left in `run`.
+pub(super) fn clear_drafts(run: &Path) -> Result<(), CheckpointError> {
+    let failed = |e| CheckpointError::write(run, e);
+    for entry in fs::read_dir(run).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(".step-") && name.ends_with(".tmp") {
+            clear(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn clear(folder: &Path) -> Result<(), CheckpointError> {
@@ -104,22 +207,27 @@ fn sync(path: &Path) -> Result<(), CheckpointError> {
         .map_err(|e| CheckpointError::write(path, e))
 }
 
-#[derive(Default)]
-struct Ids {
-    path: Vec<String>,
-    found: BTreeMap<String, u64>,
-}
-
-impl ModuleVisitor for Ids {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.found.insert(self.path.join("."), param.id.val());
+/// The ids of the parameters of `model` by name.
+pub(super) fn parameters<M: Module>(model: &M) -> BTreeMap<String, u64> {
+    #[derive(Default)]
+    struct Ids {
+        path: Vec<String>,
+        found: BTreeMap<String, u64>,
     }
+    impl ModuleVisitor for Ids {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.found.insert(self.path.join("."), param.id.val());
+        }
 
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.into());
-    }
+        fn enter_module(&mut self, name: &str, _container_type: &str) {
+            self.path.push(name.into());
+        }
 
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
+        fn exit_module(&mut self, _name: &str, _container_type: &str) {
+            self.path.pop();
+        }
     }
+    let mut ids = Ids::default();
+    model.visit(&mut ids);
+    ids.found
 }

@@ -7,19 +7,23 @@
 mod check;
 mod error;
 mod lower;
+mod recompute;
 mod section;
 pub mod sections;
 mod show;
 mod source;
+pub mod stage;
 mod suggest;
 mod value;
 
 pub use error::{ConfigError, ConfigErrors};
+pub use recompute::Recompute;
 pub use section::{Field, Section};
 pub use source::{Origin, Resolved, quoted};
+pub use stage::Stage;
 pub(crate) use suggest::closest;
 
-use sections::{Attention, Data, Generate, Model, Train};
+use sections::{Attention, Data, Eval, Generate, Model, Train};
 
 /// A whole configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,27 +38,31 @@ pub struct Config {
     pub train: Train,
     /// Sampling.
     pub generate: Generate,
+    /// Evaluation.
+    pub eval: Eval,
 }
 
 impl Config {
     /// The sections, in the order they are shown.
-    pub fn sections(&self) -> [&dyn Section; 5] {
+    pub fn sections(&self) -> [&dyn Section; 6] {
         [
             &self.model,
             &self.attention,
             &self.data,
             &self.train,
             &self.generate,
+            &self.eval,
         ]
     }
 
-    fn sections_mut(&mut self) -> [&mut dyn Section; 5] {
+    fn sections_mut(&mut self) -> [&mut dyn Section; 6] {
         [
             &mut self.model,
             &mut self.attention,
             &mut self.data,
             &mut self.train,
             &mut self.generate,
+            &mut self.eval,
         ]
     }
 }

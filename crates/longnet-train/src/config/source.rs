@@ -50,36 +50,26 @@ impl Resolved {
     pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Self, ConfigErrors> {
         let mut reader = Reader::default();
         if let Some(path) = file {
-            reader.read_file(path);
-        }
-        for assignment in sets {
-            reader.read_assignment(assignment);
-        }
-        let Reader {
-            config,
-            origins,
-            mut errors,
-        } = reader;
-        let mut resolved = Self { config, origins };
-        let name = file.and_then(Path::file_stem).unwrap_or("run".as_ref());
-        let run_dir = &mut resolved.config.train.run_dir;
-        *run_dir = run_dir.replace("{name}", &name.to_string_lossy());
-        if errors.is_empty() {
-            errors = resolved.count_tokens();
-        }
-        if errors.is_empty() {
-            errors = check::check(&resolved);
-            // What a file leaves out is wrong in that file.
-            for error in &mut errors {
-                if let (Origin::Default, Some(path)) = (&error.origin, file) {
-                    error.origin = Origin::File(path.into(), None);
+            match std::fs::read_to_string(path) {
+                Ok(text) => reader.read_text(&text, path),
+                Err(error) => {
+                    let message = format!("cannot read the config file: {error}");
+                    reader.fail(Origin::File(path.into(), None), "", message);
                 }
             }
         }
-        match errors.is_empty() {
-            true => Ok(resolved),
-            false => Err(ConfigErrors(errors)),
-        }
+        reader.resolve(file, sets)
+    }
+
+    /// As [`load`](Self::load), of `text` as if it stood in the file `path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn parse(text: &str, path: &Path, sets: &[String]) -> Result<Self, ConfigErrors> {
+        let mut reader = Reader::default();
+        reader.read_text(text, path);
+        reader.resolve(Some(path), sets)
     }
 
     /// Puts the size of the tokenizer's vocabulary where the config leaves it open: what is written into
@@ -136,21 +126,46 @@ impl Reader {
         });
     }
 
-    fn read_file(&mut self, path: &Path) {
-        let whole = Origin::File(path.into(), None);
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) => {
-                return self.fail(whole, "", format!("cannot read the config file: {error}"));
+    fn resolve(mut self, file: Option<&Path>, sets: &[String]) -> Result<Resolved, ConfigErrors> {
+        for assignment in sets {
+            self.read_assignment(assignment);
+        }
+        let Self {
+            config,
+            origins,
+            mut errors,
+        } = self;
+        let mut resolved = Resolved { config, origins };
+        let name = file.and_then(Path::file_stem).unwrap_or("run".as_ref());
+        let run_dir = &mut resolved.config.train.run_dir;
+        *run_dir = run_dir.replace("{name}", &name.to_string_lossy());
+        if errors.is_empty() {
+            errors = resolved.count_tokens();
+        }
+        if errors.is_empty() {
+            errors = check::check(&resolved);
+            // What a file leaves out is wrong in that file.
+            for error in &mut errors {
+                if let (Origin::Default, Some(path)) = (&error.origin, file) {
+                    error.origin = Origin::File(path.into(), None);
+                }
             }
-        };
+        }
+        match errors.is_empty() {
+            true => Ok(resolved),
+            false => Err(ConfigErrors(errors)),
+        }
+    }
+
+    fn read_text(&mut self, text: &str, path: &Path) {
+        let whole = Origin::File(path.into(), None);
         let line = |at: usize| {
             let newlines = text[..at].bytes().filter(|&b| b == b'\n').count();
             Origin::File(path.into(), Some(newlines + 1))
         };
         // The plain table has the values, the other one has where they stand.
-        let parsed = toml::from_str::<toml::Table>(&text)
-            .and_then(|values| DeTable::parse(&text).map(|spans| (values, spans)));
+        let parsed = toml::from_str::<toml::Table>(text)
+            .and_then(|values| DeTable::parse(text).map(|spans| (values, spans)));
         let (values, spans) = match parsed {
             Ok(parsed) => parsed,
             Err(error) => {

@@ -19,6 +19,13 @@ pub trait Tokens: Send + Sync {
     /// Bytes of text that the tokens stand for.
     fn bytes(&self) -> u64;
 
+    /// Bytes of text that the tokens of `range` stand for. Unless a stream knows better, that is
+    /// their share of all bytes, rounded.
+    fn bytes_of(&self, range: Range<u64>) -> u64 {
+        let share = (range.end - range.start) as f64 / self.len().max(1) as f64;
+        (self.bytes() as f64 * share).round() as u64
+    }
+
     /// Appends the tokens of `range` to `out`.
     ///
     /// # Errors
@@ -40,7 +47,10 @@ pub trait Tokens: Send + Sync {
     /// # Panics
     ///
     /// If `range` is not within `0..len`.
-    fn documents(&self, range: Range<u64>) -> Result<Option<Vec<i32>>, DataError>;
+    fn documents(&self, range: Range<u64>) -> Result<Option<Vec<i32>>, DataError> {
+        let _ = range;
+        Ok(None)
+    }
 
     /// The file and the place in it that token `at` comes from, for messages.
     fn place(&self, at: u64) -> String;
@@ -206,6 +216,13 @@ impl Tokens for Stream {
 
     fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    fn bytes_of(&self, range: Range<u64>) -> u64 {
+        let parts = self.parts(range);
+        parts
+            .map(|piece| self.text.part(piece.file).bytes(piece.tokens))
+            .sum()
     }
 
     fn read(&self, range: Range<u64>, out: &mut Vec<i32>) -> Result<(), DataError> {

@@ -126,8 +126,8 @@ impl Text {
     }
 
     /// What its tokens are of.
-    pub fn tokenizer(&self) -> &dyn Tokenizer {
-        &*self.tokenizer
+    pub fn tokenizer(&self) -> &Arc<dyn Tokenizer> {
+        &self.tokenizer
     }
 
     /// Whether documents must not see each other.

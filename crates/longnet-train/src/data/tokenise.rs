@@ -91,7 +91,11 @@ fn encode(text: &[u8], tokenizer: &dyn Tokenizer) -> Result<Vec<i32>, TokenizerE
     let encoded: Vec<_> = parts
         .par_iter()
         .zip(starts)
-        .map(|(part, start)| tokenizer.encode(part).map_err(|error| error.moved(start)))
+        .map(|(part, start)| {
+            tokenizer
+                .try_encode(part)
+                .map_err(|error| error.moved(start))
+        })
         .collect();
     let mut all = Vec::new();
     for tokens in encoded {

@@ -20,12 +20,28 @@ pub struct JsonLines<W> {
     failed: bool,
 }
 
+/// The part of `log` that is about the first `steps` steps: its lines up to one that is about a later step,
+/// or is not whole.
+pub fn first_lines(log: &[u8], steps: usize) -> &[u8] {
+    let mut end = 0;
+    for line in log.split_inclusive(|&byte| byte == b'\n') {
+        let value: Option<Value> = serde_json::from_slice(line).ok();
+        let step = value.and_then(|value| value.get("step")?.as_u64());
+        let kept = line.ends_with(b"\n") && step.is_some_and(|step| step <= steps as u64);
+        if !kept {
+            break;
+        }
+        end += line.len();
+    }
+    &log[..end]
+}
+
 impl<W: Write> JsonLines<W> {
-    /// Writes to `out`.
-    pub fn new(out: W) -> Self {
+    /// Writes to `out` about a run that has done `step` steps.
+    pub fn new(out: W, step: usize) -> Self {
         Self {
             out,
-            step: 0,
+            step,
             names: HashMap::new(),
             failed: false,
         }

@@ -1,6 +1,6 @@
 //! Progress as lines of text.
 
-use crate::metrics::{BITS_PER_BYTE, GRAD_NORM, LEARNING_RATE, LOSS, SPEED};
+use crate::metrics::{BITS_PER_BYTE, GRAD_NORM, LEARNING_RATE, LOSS, LOSS_SCALE, SKIPPED, SPEED};
 use burn_train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
 use burn_train::metric::{MetricDefinition, MetricId, MetricName, NumericEntry};
 use burn_train::renderer::{
@@ -28,6 +28,8 @@ pub struct Lines<W> {
     /// Steps done, and how many of them before this epoch.
     step: usize,
     before: usize,
+    /// Steps that were done when the run went on.
+    begun: usize,
     started: Option<Instant>,
     printed: Option<Instant>,
 }
@@ -47,6 +49,10 @@ impl Means {
             // The mean of what was added already.
             NumericEntry::Final(_) => return,
         };
+        // Of a skipped step.
+        if !value.is_finite() {
+            return;
+        }
         let (sum, weights, last) = self.0.entry(name.into()).or_default();
         *sum += value * weight;
         *weights += weight;
@@ -90,8 +96,8 @@ pub(crate) fn duration(seconds: f64) -> String {
 }
 
 impl<W: Write> Lines<W> {
-    /// Writes to `out` about a run of `steps`, a line every `period`.
-    pub fn new(out: W, steps: usize, period: Duration) -> Self {
+    /// Writes to `out` about a run of `steps`, of which `done` are done, a line every `period`.
+    pub fn new(out: W, done: usize, steps: usize, period: Duration) -> Self {
         Self {
             out,
             steps,
@@ -100,8 +106,9 @@ impl<W: Write> Lines<W> {
             train: Means::default(),
             valid: Means::default(),
             in_valid: false,
-            step: 0,
-            before: 0,
+            step: done,
+            before: done,
+            begun: done,
             started: None,
             printed: None,
         }
@@ -123,14 +130,22 @@ impl<W: Write> Lines<W> {
         self.printed = Some(now);
         let spent = self.started.map_or(0.0, |at| (now - at).as_secs_f64());
         let steps_left = self.steps.saturating_sub(self.step);
-        let left = duration(spent / self.step as f64 * steps_left as f64);
+        let left = duration(spent / (self.step - self.begun) as f64 * steps_left as f64);
         let means = std::mem::take(&mut self.train);
+        let skipped = match means.last(SKIPPED) {
+            some if some > 0.0 => format!("  skipped {some}"),
+            _ => String::new(),
+        };
+        // In f16 an overflow of the gradient is the loss scale's doing, and lowers it.
+        let grad = match means.mean(GRAD_NORM) {
+            none if none.is_nan() && means.last(LOSS_SCALE).is_finite() => "overflow".into(),
+            norm => format!("{norm:.2}"),
+        };
         self.line(&format!(
-            "{}  {:.0} tok/s  lr {:.2e}  grad {:.2}  left {left}",
+            "{}  {:.0} tok/s  lr {:.2e}  grad {grad}{skipped}  left {left}",
             means.losses(),
             means.mean(SPEED),
             means.last(LEARNING_RATE),
-            means.mean(GRAD_NORM),
         ));
     }
 
@@ -174,7 +189,7 @@ impl<W: Write + Send> TrainingProgressLogger for Lines<W> {
         }
         self.step = self.before + items_processed;
         let due = self.printed.is_none_or(|at| at.elapsed() >= self.period);
-        if due || self.step == 1 {
+        if due || self.step == self.begun + 1 {
             self.train_line();
         }
     }

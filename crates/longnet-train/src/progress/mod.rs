@@ -3,7 +3,7 @@
 mod jsonl;
 mod lines;
 
-pub use jsonl::JsonLines;
+pub use jsonl::{JsonLines, first_lines};
 pub use lines::Lines;
 
 use burn_train::Interrupter;
@@ -24,18 +24,19 @@ pub enum Progress {
 }
 
 impl Progress {
-    /// The renderer of a run of `steps`.
+    /// The renderer of a run of `steps`, of which `done` are done.
     pub fn renderer(
         self,
         interrupter: &Interrupter,
+        done: usize,
         steps: usize,
         period: Duration,
     ) -> Box<dyn MetricsRenderer> {
         let terminal = stdout().is_terminal() && stdin().is_terminal();
         match self {
             Self::Tui => Box::new(TuiMetricsRendererWrapper::new(interrupter.clone(), None)),
-            Self::Auto if terminal => Self::Tui.renderer(interrupter, steps, period),
-            _ => Box::new(Lines::new(std::io::stdout(), steps, period)),
+            Self::Auto if terminal => Self::Tui.renderer(interrupter, done, steps, period),
+            _ => Box::new(Lines::new(std::io::stdout(), done, steps, period)),
         }
     }
 }

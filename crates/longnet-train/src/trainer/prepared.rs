@@ -1,22 +1,24 @@
 //! From a config to a finished run.
 
 use super::steps::{Outcome, Steps};
-use super::{TrainError, Trainee};
-use crate::checkpoint::LOG;
+use super::{Stop, TrainError, Trainee, check_precision};
+use crate::checkpoint::{LOG, Lock, OpenError, Point, occupied, set_aside};
 use crate::config::Resolved;
+use crate::config::sections::{NumberFormat, OnNonFinite};
 use crate::data::{self, Fingerprint, Mixture, Split, Tokens, Windows};
 use crate::entropy::Entropy;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::loader::Loader;
 use crate::metrics::Gauge;
 use crate::optim::optimizer;
-use crate::progress::{JsonLines, Progress};
+use crate::progress::{JsonLines, Progress, first_lines};
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{Device, Tensor};
 use burn_longnet::model::LongNetLM;
 use burn_train::{Interrupter, SupervisedTraining, TrainingStrategy};
 use std::fs;
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,6 +26,10 @@ use std::time::Duration;
 pub struct Prepared {
     config: Resolved,
     lm: LongNetLM,
+    /// Where it goes on, if it does not begin anew.
+    point: Option<Point>,
+    /// What its config changes in a run that goes on.
+    pub changes: Vec<String>,
     /// The text.
     pub text: Split,
     fingerprint: Fingerprint,
@@ -32,36 +38,59 @@ pub struct Prepared {
     pub entropy: Entropy,
 }
 
-/// A finished run.
+/// How a run is watched and ended.
+#[derive(Clone, Debug, Default)]
+pub struct Control {
+    /// How progress is shown.
+    pub progress: Progress,
+    /// Ends it early.
+    pub stop: Stop,
+    /// Ends it after the step of this number, as [`stop`](Self::stop) would.
+    pub stop_at: Option<usize>,
+}
+
+/// A run that ended.
 pub struct Report {
     /// The trained model, for inference.
     pub lm: LongNetLM,
-    /// Optimiser steps done; fewer than configured if the user stopped the run.
+    /// Optimiser steps done.
     pub steps: usize,
     /// The last checkpoint.
     pub checkpoint: PathBuf,
-    /// The model on all of the validation text.
-    pub evaluation: Evaluation,
+    /// Why it ended before its last step, if it did.
+    pub stopped: Option<String>,
+    /// The model on all of the validation text, after the last step.
+    pub evaluation: Option<Evaluation>,
     /// Entropies of that text.
     pub entropy: Entropy,
 }
 
 impl Prepared {
-    /// Reads the text and makes the model of `config` on `device`.
+    /// Reads the text and makes the model of `config` on `device`, as it was at `point`, if there is one.
     ///
     /// # Errors
     ///
-    /// The text cannot be used.
-    pub fn new(mut config: Resolved, device: &Device) -> Result<Self, TrainError> {
+    /// The text cannot be used, or the run cannot go on at `point` with this config.
+    pub fn new(
+        mut config: Resolved,
+        device: &Device,
+        point: Option<Point>,
+    ) -> Result<Self, TrainError> {
         // What a checkpoint says of its text must not depend on where it is read.
         let data = &mut config.config.data;
         if let Ok(root) = std::path::absolute(&data.root) {
             data.root = root.to_string_lossy().into();
         }
+        let changes = point.as_ref().map(|point| point.changes(&config));
+        let changes = changes.transpose().map_err(OpenError::from)?;
         let c = &config.config;
+        check_precision(c.train.precision, device)?;
         let text = data::load(&c.data)?;
         text.train.text().fits(c.model.vocab)?;
         let fingerprint = Fingerprint::of(text.train.text());
+        if let Some(point) = &point {
+            point.expect_text(&fingerprint)?;
+        }
         let context = c.data.context;
         // Whether there is one window to learn from shows now.
         for (source, _) in &text.sources {
@@ -71,10 +100,16 @@ impl Prepared {
         let entropy = text.valid.entropy()?;
         let device = device.clone().autodiff();
         device.seed(c.train.seed as u64);
-        let lm = numbered(c.language_model().init(&device));
+        let lm = c.language_model().init(&device);
+        let lm = match &point {
+            Some(point) => point.weights(lm)?,
+            None => lm,
+        };
         Ok(Self {
+            lm: numbered(lm),
             config,
-            lm,
+            point,
+            changes: changes.unwrap_or_default(),
             text,
             fingerprint,
             valid,
@@ -87,33 +122,75 @@ impl Prepared {
         self.lm.num_params()
     }
 
-    /// Trains, with checkpoints and a log in the folder of the run, and evaluates. An earlier run in
-    /// the folder should be [set aside](crate::checkpoint::set_aside) first.
+    /// The checkpoint that the run goes on from.
+    pub fn point(&self) -> Option<&Point> {
+        self.point.as_ref()
+    }
+
+    /// Steps that are done.
+    pub fn done(&self) -> usize {
+        self.point.as_ref().map_or(0, |point| point.state.step)
+    }
+
+    fn run(&self) -> PathBuf {
+        PathBuf::from(&self.config.config.train.run_dir)
+    }
+
+    /// Takes the folder of the run for this process. An earlier run there that this one does not go on with
+    /// is [set aside](crate::checkpoint::set_aside); the second result is its new place.
     ///
     /// # Errors
     ///
-    /// The folder or a checkpoint cannot be written, or the loss is not finite.
-    pub fn train(self, progress: Progress) -> Result<Report, TrainError> {
+    /// The folder cannot be written, holds something else, or is another process's.
+    pub fn place(&self) -> Result<(Lock, Option<PathBuf>), TrainError> {
+        let run = self.run();
+        let goes_on = self.point.as_ref().is_some_and(|point| point.is_of(&run));
+        // What is no run is not touched, not even by a lock.
+        let occupied = !goes_on && occupied(&run)?;
+        let lock = Lock::take(&run)?;
+        match occupied {
+            false => Ok((lock, None)),
+            true => {
+                let aside = set_aside(&run)?;
+                // The lock went along.
+                Ok((Lock::take(&run)?, aside))
+            }
+        }
+    }
+
+    /// Trains, with checkpoints and a log in the folder of the run, which should have been
+    /// [taken](Self::place) first, and evaluates.
+    ///
+    /// # Errors
+    ///
+    /// The folder or a checkpoint cannot be written, the text cannot be read, or the loss is not finite.
+    pub fn train(self, control: Control) -> Result<Report, TrainError> {
         let settings = self.config.config.train.clone();
-        let run = PathBuf::from(&settings.run_dir);
-        let failed = |path: &PathBuf| {
-            let path = path.clone();
+        let run = self.run();
+        let failed = |path: &Path| {
+            let path = path.to_path_buf();
             move |source| TrainError::Write { path, source }
         };
         fs::create_dir_all(&run).map_err(failed(&run))?;
         let path = run.join("config.toml");
         fs::write(&path, self.config.to_string()).map_err(failed(&path))?;
+        let done = self.done();
         let path = run.join(LOG);
-        let log = fs::File::create(&path).map_err(failed(&path))?;
+        let log = self.log(&path).map_err(failed(&path))?;
 
         let valid = Loader::in_order(self.valid.clone(), settings.batch, settings.eval_windows);
         let interrupter = Interrupter::new();
         let period = Duration::from_secs_f64(settings.log_seconds);
-        let renderer = progress.renderer(&interrupter, settings.steps, period);
+        let renderer = control
+            .progress
+            .renderer(&interrupter, done, settings.steps, period);
         let strategy = Arc::new(Steps {
             config: self.config.clone(),
             sources: Mixture::from(&self.text),
+            tokenizer: self.text.train.text().tokenizer().clone(),
             text: self.fingerprint,
+            point: Mutex::new(self.point),
+            control,
             outcome: Mutex::new(None),
         });
         let trainee = Trainee {
@@ -124,7 +201,7 @@ impl Prepared {
         let learner = burn_train::Learner::new(trainee, optimizer, settings.lr);
         // The loop has its own feed; what burn-train calls the training set is never read.
         let valid = Arc::new(valid);
-        let result = SupervisedTraining::new(&run, valid.clone(), valid)
+        let training = SupervisedTraining::new(&run, valid.clone(), valid)
             .with_training_strategy(TrainingStrategy::Custom(strategy.clone()))
             .num_epochs(settings.steps.div_ceil(settings.eval_every))
             .metrics((
@@ -134,8 +211,19 @@ impl Prepared {
                 Gauge::speed(),
             ))
             .metric_train_numeric(Gauge::grad_norm())
-            .metric_train_numeric(Gauge::lr())
-            .with_metric_logger(JsonLines::new(log))
+            .metric_train_numeric(Gauge::lr());
+        let extra = [
+            (settings.z_loss > 0.0, Gauge::z_loss()),
+            (settings.label_smoothing > 0.0, Gauge::smoothing()),
+            (settings.precision == NumberFormat::F16, Gauge::loss_scale()),
+            (settings.on_nonfinite == OnNonFinite::Skip, Gauge::skipped()),
+        ];
+        let used = extra.into_iter().filter(|(is_used, _)| *is_used);
+        let training = used.fold(training, |training, (_, gauge)| {
+            training.metric_train_numeric(gauge)
+        });
+        let result = training
+            .with_metric_logger(JsonLines::new(log, done))
             .with_application_logger(None)
             .with_interrupter(interrupter)
             .renderer(renderer)
@@ -150,16 +238,39 @@ impl Prepared {
             .lock()
             .expect("the loop did not panic")
             .take();
-        let Outcome { steps, checkpoint } = outcome.expect("the loop has run")?;
+        let Outcome {
+            steps,
+            checkpoint,
+            stopped,
+        } = outcome.expect("the loop has run")?;
         let lm = result.model.lm;
-        let evaluation = evaluate(&lm, &self.valid, settings.batch);
+        let evaluation = match stopped {
+            None => Some(evaluate(&lm, &self.valid, settings.batch)?),
+            Some(_) => None,
+        };
         Ok(Report {
             lm,
             steps,
             checkpoint,
+            stopped,
             evaluation,
             entropy: self.entropy,
         })
+    }
+
+    /// The log: that of the run before, up to the step at which this one goes on.
+    fn log(&self, path: &Path) -> std::io::Result<fs::File> {
+        let Some(point) = &self.point else {
+            return fs::File::create(path);
+        };
+        let before = fs::read(point.run().join(LOG)).unwrap_or_default();
+        // Replaced in one step, so that a process that ends here loses nothing.
+        let draft = path.with_extension("jsonl.tmp");
+        let mut log = fs::File::create(&draft)?;
+        log.write_all(first_lines(&before, point.state.step))?;
+        log.sync_all()?;
+        fs::rename(&draft, path)?;
+        Ok(log)
     }
 }
 

@@ -1,19 +1,18 @@
 //! The loop over steps.
 
-use super::{Learner, TrainError, Trainee};
-use crate::checkpoint::{self, State};
+use super::{Control, Learner, TrainError, Trainee};
+use crate::checkpoint::{self, Best, Contents, Point, State};
 use crate::config::Resolved;
-use crate::data::{Cursor, Fingerprint, Mixture};
+use crate::data::{Cursor, Fingerprint, Mixture, Tokenizer};
 use crate::loader::{Batch, Feed};
 use crate::metrics::Measured;
 use burn::data::dataloader::{DataLoader, Progress};
-use burn::module::Module;
 use burn_train::{
     EventProcessorTraining, InferenceStep, Interrupter, LearnerEvent, SupervisedLearningStrategy,
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
 };
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// How far a run came.
@@ -21,6 +20,8 @@ use std::time::Instant;
 pub(super) struct Outcome {
     pub steps: usize,
     pub checkpoint: PathBuf,
+    /// Why it ended before its last step.
+    pub stopped: Option<String>,
 }
 
 /// The strategy of burn-train. An "epoch" of its events is what lies between two evaluations.
@@ -28,8 +29,13 @@ pub(super) struct Steps {
     pub config: Resolved,
     /// What is learned.
     pub sources: Mixture,
+    /// What it is made of.
+    pub tokenizer: Arc<dyn Tokenizer>,
     /// What the checkpoints say of the text.
     pub text: Fingerprint,
+    /// Where the run goes on.
+    pub point: Mutex<Option<Point>>,
+    pub control: Control,
     pub outcome: Mutex<Option<Result<Outcome, TrainError>>>,
 }
 
@@ -46,18 +52,37 @@ impl SupervisedLearningStrategy<Trainee> for Steps {
         let model = learner.model();
         // The learner keeps its optimiser to itself; a checkpoint needs it.
         drop(learner);
-        let seed = config.train.seed as u64;
+        let point = self.point.lock().expect("nothing else holds it").take();
+        let start = point.as_ref().map(|point| point.state.clone());
+        let start = start.unwrap_or_default();
+        let mut learner = Learner::new(config, model);
+        let resumed = point.as_ref().map(|point| learner.resume(point));
         let mut fit = Fit {
             strategy: self,
-            learner: Learner::new(config, model),
-            feed: Feed::new(self.sources.clone(), seed, Cursor::default()),
+            learner,
+            feed: Feed::new(self.sources.clone(), config.train.seed as u64, start.cursor),
+            cursor: start.cursor,
+            best: start.best,
             events: components.event_processor,
             interrupter: components.interrupter,
-            saved: None,
+            saved: Instant::now(),
+            // In another folder the run has no checkpoint yet.
+            newest: point
+                .filter(|point| point.is_of(&self.run()))
+                .map(|point| (point.state.step, point.folder().to_path_buf())),
         };
-        let outcome = fit.run(&*valid);
+        let outcome = resumed
+            .unwrap_or(Ok(()))
+            .and_then(|()| fit.point_at_best())
+            .and_then(|()| fit.run(&*valid));
         *self.outcome.lock().expect("the loop did not panic") = Some(outcome);
         (fit.learner.into_model(), fit.events)
+    }
+}
+
+impl Steps {
+    fn run(&self) -> PathBuf {
+        PathBuf::from(&self.config.config.train.run_dir)
     }
 }
 
@@ -65,98 +90,165 @@ struct Fit<'a> {
     strategy: &'a Steps,
     learner: Learner,
     feed: Feed,
+    /// Where the data stood after the last whole step.
+    cursor: Cursor,
+    best: Option<Best>,
     events: SupervisedTrainingEventProcessor<Trainee>,
     interrupter: Interrupter,
+    /// When the newest checkpoint was written.
+    saved: Instant,
     /// The newest checkpoint and its step.
-    saved: Option<(usize, PathBuf)>,
+    newest: Option<(usize, PathBuf)>,
 }
 
 impl Fit<'_> {
     fn run(&mut self, valid: &dyn DataLoader<Batch>) -> Result<Outcome, TrainError> {
         let settings = &self.strategy.config.config.train;
-        let mut period = 0;
-        // Where the data stood after the last whole step.
-        let mut cursor = self.feed.cursor();
-        while self.learner.steps() < settings.steps && !self.interrupter.should_stop() {
-            period += 1;
-            let steps = settings
-                .eval_every
-                .min(settings.steps - self.learner.steps());
+        let every = settings.eval_every;
+        while self.learner.steps() < settings.steps && !self.should_stop() {
+            // A run that goes on evaluates at the steps at which it would have without a break.
+            let done = self.learner.steps();
+            let period = done / every + 1;
+            let steps = (every - done % every).min(settings.steps - done);
             self.train_event(LearnerEvent::StartSplit {
                 epoch_number: period,
                 total_items: steps,
             });
-            for done in 1..=steps {
+            for number in 1..=steps {
+                let control = self.strategy.control.clone();
                 let interrupter = self.interrupter.clone();
-                let stop = || interrupter.should_stop();
+                let stop = || control.stop.is_asked() || interrupter.should_stop();
                 let Some(measured) = self.learner.step(&mut self.feed, &stop)? else {
                     break;
                 };
-                cursor = self.feed.cursor();
-                let step = self.learner.steps();
-                let progress = Progress::new(done, steps, Some("steps".into()));
+                self.cursor = self.feed.cursor();
+                let progress = Progress::new(number, steps, Some("steps".into()));
                 let lr = Some(measured.lr.into());
-                let item = TrainingItem::new(measured, progress, Some(step), lr);
+                let item = TrainingItem::new(measured, progress, Some(self.learner.steps()), lr);
                 self.train_event(LearnerEvent::ProcessedItem(item));
-                let every = settings.checkpoint_every;
-                if every > 0 && step.is_multiple_of(every) {
-                    self.save(cursor)?;
+                // At the end of a period the evaluation comes first, and its result is saved, too.
+                if number < steps && self.save_is_due() {
+                    self.save(false)?;
                 }
-                if self.interrupter.should_stop() {
+                if self.should_stop() {
                     break;
                 }
             }
             self.train_event(LearnerEvent::EndSplit(period));
-            // The caller evaluates the final model on all of the validation text.
-            if self.learner.steps() < settings.steps && !self.interrupter.should_stop() {
-                self.validate(valid, period)?;
+            if self.learner.steps() == done + steps {
+                let is_best = self.validate(valid, period)?;
+                if is_best || self.save_is_due() {
+                    self.save(is_best)?;
+                }
             }
             self.train_event(LearnerEvent::EndEpoch(period));
         }
         let steps = self.learner.steps();
-        let checkpoint = match self.saved.take() {
+        let checkpoint = match self.newest.take() {
             Some((step, folder)) if step == steps => folder,
-            _ => self.save(cursor)?,
+            _ => self.save(false)?,
         };
-        Ok(Outcome { steps, checkpoint })
+        let stopped = (steps < settings.steps).then(|| self.reason());
+        Ok(Outcome {
+            steps,
+            checkpoint,
+            stopped,
+        })
     }
 
-    fn validate(&mut self, valid: &dyn DataLoader<Batch>, period: usize) -> Result<(), TrainError> {
-        let model = self.learner.model().valid();
+    /// A run that ended between writing its best checkpoint and pointing at it does so now.
+    fn point_at_best(&self) -> Result<(), TrainError> {
+        match (&self.newest, self.best) {
+            (Some((step, folder)), Some(best)) if best.step == *step => {
+                Ok(checkpoint::mark_best(&self.strategy.run(), folder)?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn should_stop(&self) -> bool {
+        let control = &self.strategy.control;
+        control.stop.is_asked()
+            || control.stop_at.is_some_and(|at| self.learner.steps() >= at)
+            || self.interrupter.should_stop()
+    }
+
+    /// Why the run ends now.
+    fn reason(&self) -> String {
+        let control = &self.strategy.control;
+        match (control.stop.reason(), control.stop_at) {
+            (Some(reason), _) => reason.into(),
+            (None, Some(at)) if self.learner.steps() >= at => format!("--stop-at {at}"),
+            _ => "the user".into(),
+        }
+    }
+
+    fn save_is_due(&self) -> bool {
+        let settings = &self.strategy.config.config.train;
+        let (every, minutes) = (settings.checkpoint_every, settings.checkpoint_minutes);
+        let by_time = minutes > 0.0 && self.saved.elapsed().as_secs_f64() >= 60.0 * minutes;
+        by_time || (every > 0 && self.learner.steps().is_multiple_of(every))
+    }
+
+    /// Evaluates; whether the result is the best so far.
+    fn validate(
+        &mut self,
+        valid: &dyn DataLoader<Batch>,
+        period: usize,
+    ) -> Result<bool, TrainError> {
+        let model = self.learner.evaluated();
         self.valid_event(LearnerEvent::StartSplit {
             epoch_number: period,
             total_items: valid.num_items(),
         });
         let mut batches = valid.iter();
         let mut number = 0;
+        let (mut sum, mut tokens, mut whole) = (0.0, 0, true);
         while let Some(batch) = batches.next() {
             let batch = batch.map_err(|e| TrainError::Framework(e.to_string()))?;
             let started = Instant::now();
             let mut measured = InferenceStep::step(&model, batch);
             measured.seconds = started.elapsed().as_secs_f64();
+            sum += measured.loss * measured.tokens as f64;
+            tokens += measured.tokens;
             number += 1;
             let item = TrainingItem::new(measured, batches.progress(), Some(number), None);
             self.valid_event(LearnerEvent::ProcessedItem(item));
-            if self.interrupter.should_stop() {
+            // --stop-at is no hurry.
+            if self.strategy.control.stop.is_asked() || self.interrupter.should_stop() {
+                whole = batches.next().is_none();
                 break;
             }
         }
         self.valid_event(LearnerEvent::EndSplit(period));
-        Ok(())
+        let (step, loss) = (self.learner.steps(), sum / tokens as f64);
+        // A part of the windows tells nothing beside all of them.
+        let is_best = whole && self.best.is_none_or(|best| loss < best.loss);
+        if is_best {
+            self.best = Some(Best { step, loss });
+        }
+        Ok(is_best && self.strategy.config.config.train.keep_best)
     }
 
-    fn save(&mut self, cursor: Cursor) -> Result<PathBuf, TrainError> {
-        let config = &self.strategy.config;
-        let run = PathBuf::from(&config.config.train.run_dir);
-        let lm = &self.learner.model().lm;
-        let state = State {
-            step: self.learner.steps(),
-            cursor,
-            text: self.strategy.text.clone(),
-            ..State::default()
+    fn save(&mut self, is_best: bool) -> Result<PathBuf, TrainError> {
+        let contents = Contents {
+            config: &self.strategy.config,
+            model: &self.learner.model().lm,
+            averaged: self.learner.average(),
+            optimizer: self.learner.optimizer(),
+            tokenizer: self.strategy.tokenizer.file(),
+            state: State {
+                step: self.learner.steps(),
+                cursor: self.cursor,
+                text: self.strategy.text.clone(),
+                best: self.best,
+                learner: *self.learner.state(),
+                ..State::default()
+            },
         };
-        let folder = checkpoint::save(&run, config, lm, self.learner.optimizer(), state)?;
-        self.saved = Some((self.learner.steps(), folder.clone()));
+        let folder = checkpoint::save(&self.strategy.run(), contents, is_best)?;
+        self.newest = Some((self.learner.steps(), folder.clone()));
+        self.saved = Instant::now();
         Ok(folder)
     }
 

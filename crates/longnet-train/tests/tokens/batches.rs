@@ -172,7 +172,7 @@ fn documents_that_are_kept_apart_predict_nothing_of_each_other() {
                 let same = documents[i] == documents[i + 1];
                 assert_eq!(
                     tensor[i],
-                    if same { window.tokens[i + 1] } else { IGNORED }.into()
+                    i64::from(if same { window.tokens[i + 1] } else { IGNORED })
                 );
                 // The texts are rows of the alphabet, and each begins where another ended.
                 let follows = window.tokens[i + 1] == window.tokens[i] + 1;

@@ -34,11 +34,11 @@ fn a_learned_tokenizer_is_the_same_every_time_and_gives_back_any_text() {
     assert_eq!(tokenizer.file(), learned(400).file());
     assert_eq!(tokenizer.vocab(), 400);
     let text = lines(200, 2);
-    let tokens = tokenizer.encode(text.as_bytes()).unwrap();
+    let tokens = tokenizer.try_encode(text.as_bytes()).unwrap();
     assert!(tokens.len() * 2 < text.len(), "{} tokens", tokens.len());
     let every: String = ('\0'..'\u{3000}').collect();
     for text in [TEXT, &text, &every, "", "x"] {
-        let tokens = tokenizer.encode(text.as_bytes()).unwrap();
+        let tokens = tokenizer.try_encode(text.as_bytes()).unwrap();
         assert!(tokens.iter().all(|&t| (0..400).contains(&t)));
         assert_eq!(tokenizer.decode(&tokens), text.as_bytes());
         assert_eq!(streamed(&tokenizer, &tokens).concat(), text.as_bytes());
@@ -49,7 +49,7 @@ fn a_learned_tokenizer_is_the_same_every_time_and_gives_back_any_text() {
     assert!((0..=255).all(|byte| said.contains(&byte)));
     // What ends documents is never text, in or out.
     let end = tokenizer.end().unwrap();
-    let tokens = tokenizer.encode(END_OF_TEXT.as_bytes()).unwrap();
+    let tokens = tokenizer.try_encode(END_OF_TEXT.as_bytes()).unwrap();
     assert!(!tokens.contains(&end));
     assert_eq!(tokenizer.decode(&[tokens[0], end, tokens[1]]), b"<|");
 }
@@ -57,7 +57,7 @@ fn a_learned_tokenizer_is_the_same_every_time_and_gives_back_any_text() {
 #[test]
 fn a_decoder_breaks_no_character() {
     for tokenizer in [&learned(300) as &dyn Tokenizer, &ByteTokenizer] {
-        let tokens = tokenizer.encode(TEXT.as_bytes()).unwrap();
+        let tokens = tokenizer.try_encode(TEXT.as_bytes()).unwrap();
         let parts = streamed(tokenizer, &tokens);
         assert!(
             parts.iter().any(|part| part.is_empty()),
@@ -107,9 +107,9 @@ fn tokens_that_depend_on_each_other_are_decoded_as_a_whole() {
     assert_eq!((tokenizer.vocab(), tokenizer.end()), (10, Some(0)));
     // Neither cut off at 3 tokens nor filled up to 9, as its file says for single inputs.
     let text = "a b€ é aa ab €€ a";
-    let tokens = tokenizer.encode(text.as_bytes()).unwrap();
+    let tokens = tokenizer.try_encode(text.as_bytes()).unwrap();
     assert_eq!(tokens.len(), 21, "{tokens:?}");
-    let long = tokenizer.encode(text.repeat(40).as_bytes()).unwrap();
+    let long = tokenizer.try_encode(text.repeat(40).as_bytes()).unwrap();
     for tokens in [&tokens, &long] {
         assert_eq!(
             streamed(&*tokenizer, tokens).concat(),

@@ -23,7 +23,7 @@ impl Tokenizer for ByteTokenizer {
         256
     }
 
-    fn encode(&self, text: &[u8]) -> Result<Vec<i32>, TokenizerError> {
+    fn try_encode(&self, text: &[u8]) -> Result<Vec<i32>, TokenizerError> {
         Ok(text.iter().map(|&b| i32::from(b)).collect())
     }
 
@@ -45,8 +45,8 @@ impl Tokenizer for EndedBytes {
         256
     }
 
-    fn encode(&self, text: &[u8]) -> Result<Vec<i32>, TokenizerError> {
-        ByteTokenizer.encode(text)
+    fn try_encode(&self, text: &[u8]) -> Result<Vec<i32>, TokenizerError> {
+        ByteTokenizer.try_encode(text)
     }
 
     fn decode(&self, tokens: &[i32]) -> Vec<u8> {

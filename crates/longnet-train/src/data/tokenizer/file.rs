@@ -120,7 +120,7 @@ impl Tokenizer for FileTokenizer {
         self.vocab
     }
 
-    fn encode(&self, text: &[u8]) -> Result<Vec<i32>, TokenizerError> {
+    fn try_encode(&self, text: &[u8]) -> Result<Vec<i32>, TokenizerError> {
         let text = std::str::from_utf8(text).map_err(|error| TokenizerError::NotUtf8 {
             name: self.identity.name.clone(),
             at: error.valid_up_to() as u64,

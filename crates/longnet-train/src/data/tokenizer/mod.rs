@@ -36,7 +36,15 @@ pub trait Tokenizer: Send + Sync {
     /// # Errors
     ///
     /// `text` is not UTF-8, and the tokenizer needs it to be.
-    fn encode(&self, text: &[u8]) -> Result<Vec<i32>, TokenizerError>;
+    fn try_encode(&self, text: &[u8]) -> Result<Vec<i32>, TokenizerError>;
+
+    /// The tokens of `text`, such as a prompt, as far as there are any: what is not UTF-8 in it is read
+    /// as U+FFFD, if the tokenizer needs it to be.
+    fn encode(&self, text: &[u8]) -> Vec<i32> {
+        self.try_encode(text)
+            .or_else(|_| self.try_encode(String::from_utf8_lossy(text).as_bytes()))
+            .unwrap_or_default()
+    }
 
     /// The bytes of `tokens`, which need not be UTF-8. Special tokens have none.
     fn decode(&self, tokens: &[i32]) -> Vec<u8>;
