@@ -108,6 +108,10 @@ impl Problems<'_> {
             let value = self.value(key).and_then(|v| v.as_integer()).unwrap_or(0);
             self.require(value <= most, &[key], || format!("must be {most} or less"));
         }
+        let config = &self.resolved.config;
+        let (d, t) = (&config.data, &config.train);
+        self.stages("data.context_schedule", &d.context_schedule, 2, d.context);
+        self.stages("train.batch_schedule", &t.batch_schedule, 1, 1 << 16);
     }
 
     /// A number above 0 that the device, which computes in f32, does not take for 0 or infinite.
@@ -260,7 +264,6 @@ impl Problems<'_> {
                 .into()
         });
         self.at_least("data.context", d.context, 2);
-        self.stages("data.context_schedule", &d.context_schedule, 2, d.context);
         self.at_least("data.valid_block", d.valid_block, 2);
         let ok = d.valid_fraction > 0.0 && d.valid_fraction <= 0.5;
         self.require(ok, &["data.valid_fraction"], || {
@@ -286,7 +289,6 @@ impl Problems<'_> {
                 t.warmup, t.steps
             )
         });
-        self.stages("train.batch_schedule", &t.batch_schedule, 1, 1 << 16);
         self.optimizer();
         self.decay();
         self.positive("train.lr", t.lr);
@@ -314,7 +316,8 @@ impl Problems<'_> {
         }
         let d = &self.resolved.config.data;
         let batch = largest(&t.batch_schedule, t.batch);
-        let tokens = batch as u64 * largest(&d.context_schedule, d.context) as u64;
+        let context = largest(&d.context_schedule, d.context);
+        let tokens = (batch as u64).saturating_mul(context as u64);
         self.require(
             tokens <= MOST_TOKENS,
             &["train.batch", "train.batch_schedule", "data.context"],
