@@ -35,13 +35,25 @@ fn checkpointing_lowers_the_peak_of_a_training_step_by_the_number_of_layers_or_s
         .with_branches(branches([(256, 1), (LENGTH, 8)]))
         .with_loss_chunk(256);
     let plain = config.init(&Device::default().autodiff());
-    let checkpointed = config.with_checkpoint_activations(true);
-    let checkpointed = checkpointed.init(&Device::default().autodiff());
-    let checkpointed = checkpointed.load_record(plain.clone().into_record());
+    let config = config.with_checkpoint_activations(true);
+    let same = |config: LongNetLMConfig| {
+        let lm = config.init(&Device::default().autodiff());
+        lm.load_record(plain.clone().into_record())
+    };
+    let every_second = (0..12).step_by(2).collect();
+    let half = same(config.clone().with_checkpoint_layers(Some(every_second)));
+    let checkpointed = same(config);
     // First without counting: threads and their scratch are made once.
     rise(&checkpointed);
     let low = rise(&checkpointed);
     let high = rise(&plain);
-    println!("peak of {LENGTH} tokens: {low:.0} MiB checkpointed, {high:.0} MiB plain");
+    let middle = rise(&half);
+    println!(
+        "peak of {LENGTH} tokens: {low:.0} MiB checkpointed, {middle:.0} MiB half of it, {high:.0} MiB plain"
+    );
     assert!(low * 4.0 < high, "{low} MiB checkpointed, {high} MiB plain");
+    assert!(
+        (0.4..0.75).contains(&(middle / high)),
+        "{middle} MiB with every second layer checkpointed, {high} MiB plain"
+    );
 }

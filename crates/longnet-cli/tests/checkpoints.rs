@@ -106,7 +106,7 @@ fn a_full_disk_leaves_no_draft_and_files_have_the_mode_of_the_umask() {
             .output()
             .unwrap()
     };
-    // Files may grow to a few KiB: enough for the log, too little for weights.
+    // Files may grow to 12 KiB: enough for config and log, too little for weights.
     let output = shell("trap '' XFSZ; ulimit -f 24;");
     let error = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{error}");

@@ -201,7 +201,8 @@ fn config_show_and_check_print_origins_and_warnings() {
     let line = |start: &str| shown.lines().find(|l| l.starts_with(start)).unwrap();
     assert!(line("d_model = 16 ").ends_with("# tiny.toml:3"), "{shown}");
     assert!(line("steps = 40 ").ends_with("# --set"), "{shown}");
-    assert!(line("eps = ").ends_with("# default"), "{shown}");
+    assert!(line("lr_floor = ").ends_with("# default"), "{shown}");
+    assert!(line("# eps is not set").ends_with("# default"), "{shown}");
 
     let checked = place.good(&["config", "check", "tiny.toml"]);
     assert!(checked.starts_with("ok\nparameters "), "{checked}");

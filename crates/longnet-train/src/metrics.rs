@@ -24,6 +24,14 @@ pub struct Measured {
     pub grad_norm: f64,
     /// Learning rate; 0 in validation.
     pub lr: f64,
+    /// What z-loss adds to the loss that is minimised; `loss` is without it.
+    pub z_loss: f64,
+    /// What label smoothing adds to it.
+    pub smoothing: f64,
+    /// The factor of the loss in f16; 1 without.
+    pub loss_scale: f64,
+    /// Steps of the run, up to this one, that changed nothing since their loss or gradient was not finite.
+    pub skipped: usize,
 }
 
 impl Measured {
@@ -103,6 +111,26 @@ impl Gauge {
         Self::new(LEARNING_RATE, false, |m| m.lr, |x| x)
     }
 
+    /// What z-loss adds to the loss.
+    pub fn z_loss() -> Self {
+        Self::new(Z_LOSS, false, |m| m.z_loss, |x| x)
+    }
+
+    /// What label smoothing adds to the loss.
+    pub fn smoothing() -> Self {
+        Self::new(SMOOTHING, false, |m| m.smoothing, |x| x)
+    }
+
+    /// The factor of the loss in f16.
+    pub fn loss_scale() -> Self {
+        Self::new(LOSS_SCALE, true, |m| m.loss_scale, |x| x)
+    }
+
+    /// Steps that were skipped so far.
+    pub fn skipped() -> Self {
+        Self::new(SKIPPED, false, |m| m.skipped as f64, |x| x)
+    }
+
     fn entry(&self, entry: NumericEntry) -> NumericEntry {
         match entry {
             NumericEntry::Value(v) => NumericEntry::Value((self.shown)(v)),
@@ -140,6 +168,14 @@ pub const SPEED: &str = "Tokens/s";
 pub const GRAD_NORM: &str = "Gradient norm";
 /// Learning rate.
 pub const LEARNING_RATE: &str = "Learning rate";
+/// What z-loss adds.
+pub const Z_LOSS: &str = "Z loss";
+/// What label smoothing adds.
+pub const SMOOTHING: &str = "Smoothing";
+/// The factor of the loss in f16.
+pub const LOSS_SCALE: &str = "Loss scale";
+/// Skipped steps.
+pub const SKIPPED: &str = "Skipped steps";
 
 impl Metric for Gauge {
     type Input = Measured;
@@ -161,7 +197,10 @@ impl Metric for Gauge {
         item: &Measured,
         _metadata: &MetricMetadata,
     ) -> Result<SerializedEntry, burn::tensor::TensorReadError> {
-        self.state.update((self.of)(item), item.tokens);
+        let value = (self.of)(item);
+        // One skipped step must not make the mean of all others nothing.
+        let counts = if value.is_finite() { item.tokens } else { 0 };
+        self.state.update(value, counts);
         Ok(self.serialized(self.entry(self.state.current_value())))
     }
 

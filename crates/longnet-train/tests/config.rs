@@ -68,7 +68,7 @@ fn a_wrong_type_names_field_value_and_what_was_expected() {
         errors("valid_fraction = true\n[train]\ndecay = \"cosin\"\n", &[]),
         [
             "x.toml:11: data.valid_fraction: expected a number, found true",
-            "x.toml:13: train.decay: expected one of 'cosine', 'linear', 'constant', found the string \"cosin\"; did you mean 'cosine'?"
+            "x.toml:13: train.decay: expected one of 'cosine', 'linear', 'polynomial', 'constant', 'inverse-sqrt', found the string \"cosin\"; did you mean 'cosine'?"
         ]
     );
 }
@@ -268,12 +268,16 @@ fn every_preset_is_good_and_quickstart_explains_every_field() {
     assert!(presets >= 6, "{presets} presets");
     let quickstart = configs.join("quickstart.toml");
     let resolved = Resolved::load(Some(&quickstart), &[]).unwrap();
+    let text = std::fs::read_to_string(&quickstart).unwrap();
     for section in resolved.config.sections() {
         for field in section.fields() {
             let key = format!("{}.{}", section.key(), field.name);
             let origin = resolved.origin(&key);
+            // What only other choices read stands there as a comment.
+            let comment = format!("\n# {} = ", field.name);
+            let is_comment = section.get(field.name).is_none() && text.contains(&comment);
             assert!(
-                matches!(origin, Origin::File(..)),
+                matches!(origin, Origin::File(..)) || is_comment,
                 "{key} is not in quickstart.toml"
             );
         }
@@ -288,4 +292,122 @@ fn what_a_file_leaves_out_is_wrong_in_that_file() {
     let error = Resolved::load(Some(&path), &[]).unwrap_err().to_string();
     let place = format!("{}: data.paths = []", path.display());
     assert!(error.contains(&place), "{error}");
+}
+
+#[test]
+fn a_number_that_the_optimizer_does_not_read_is_refused_with_those_that_do() {
+    assert_eq!(
+        errors("[train]\noptimizer = \"sgd\"\nbeta1 = 0.9\n", &[]),
+        [
+            "x.toml:13: train.beta1 = 0.9: the optimizer \"sgd\" does not read beta1, which is set to 0.9; leave beta1 out, or use one that does: \"adamw\", \"adam\", \"adan\", \"lamb\", \"lion\", \"muon\""
+        ]
+    );
+    // What was said last is to blame.
+    let found = errors(
+        "[train]\nmomentum = 0.5\noptimizer = \"sgd\"\n",
+        &["train.optimizer=lion"],
+    );
+    assert_eq!(found.len(), 1);
+    assert!(
+        found[0].starts_with("--set train.optimizer=lion: train.optimizer = \"lion\": the optimizer \"lion\" does not read momentum, which is set to 0.5"),
+        "{found:?}"
+    );
+    for good in [
+        "optimizer = \"muon\"\nmomentum = 0.9\nbeta1 = 0.8",
+        "optimizer = \"adan\"\nbeta3 = 0.5",
+        "optimizer = \"rmsprop\"\nmomentum = 0\nbeta2 = 0.9\neps = 1e-3",
+        "optimizer = \"adafactor\"\nweight_decay = 0.5",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(folder.path(), &format!("[train]\n{good}\n"));
+        let resolved = Resolved::load(Some(&path), &[]).unwrap();
+        // What is printed can be read back.
+        std::fs::write(&path, resolved.to_string()).unwrap();
+        assert_eq!(
+            Resolved::load(Some(&path), &[]).unwrap().config,
+            resolved.config
+        );
+    }
+}
+
+#[test]
+fn schedules_that_cannot_work_are_refused() {
+    for (extra, message) in [
+        (
+            "context = 64\ncontext_schedule = [[1, 32], [10, 128]]\n",
+            "data.context_schedule = [[1, 32], [10, 128]]: [10, 128]: its value must be from 2 to 64",
+        ),
+        (
+            "[train]\nbatch_schedule = [[5, 2], [5, 4]]\n",
+            "train.batch_schedule = [[5, 2], [5, 4]]: [5, 4]: its step must come after 5, that of the pair before it",
+        ),
+        (
+            "[train]\nbatch_schedule = [[0, 2]]\n",
+            "[0, 2]: steps are counted from 1",
+        ),
+        (
+            "[train]\nbatch_schedule = [[3, 0]]\n",
+            "[3, 0]: its value must be from 1 to 65536",
+        ),
+        (
+            "[train]\nbatch_schedule = [3, 2]\n",
+            "expected a pair [from step, value], such as [1000, 4], found 3",
+        ),
+        (
+            "[train]\npower = 3.0\n",
+            "train.power = 3.0: only decay = \"polynomial\" has a power",
+        ),
+        (
+            "[train]\ncooldown = 10\n",
+            "train.cooldown = 10: only a decay that is constant or inverse-sqrt has a cooldown",
+        ),
+        (
+            "[train]\ndecay = \"constant\"\nsteps = 10\nwarmup = 6\ncooldown = 5\n",
+            "warmup = 6 and cooldown = 5 are together longer than steps = 10",
+        ),
+        (
+            "[train]\nema = 1.0\n",
+            "train.ema = 1.0: must be 0 or more and below 1",
+        ),
+        (
+            "[train]\nz_loss = -1\n",
+            "train.z_loss = -1.0: must be 0 or more and finite",
+        ),
+        (
+            "[train]\nlabel_smoothing = 1\n",
+            "train.label_smoothing = 1.0: must be 0 or more and below 1",
+        ),
+    ] {
+        let found = errors(extra, &[]).join("\n");
+        assert!(found.contains(message), "{found}");
+    }
+}
+
+#[test]
+fn the_layers_to_recompute_are_chosen_by_number() {
+    let chosen = |value: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(folder.path(), "");
+        let set = format!("model.recompute={value}");
+        let config = Resolved::load(Some(&path), &[set]).unwrap().config;
+        let model = config.language_model();
+        (0..4)
+            .filter(|&layer| model.recomputes(layer))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(chosen("true"), [0, 1, 2, 3]);
+    assert_eq!(chosen("[3, 0]"), [0, 3]);
+    assert!(chosen("false").is_empty() && chosen("[]").is_empty());
+    let beyond = errors("", &["model.recompute=[1, 4]"]);
+    assert_eq!(
+        beyond,
+        [
+            "--set model.recompute=[1, 4]: model.recompute = [1, 4]: there is no layer 4; the layers are 0 to 3"
+        ]
+    );
+    let wrong = errors("", &["model.recompute=half"]);
+    assert!(
+        wrong[0].contains("expected true, false, or a list of layers counted from 0, such as [0, 2], found \"half\""),
+        "{wrong:?}"
+    );
 }

@@ -4,7 +4,7 @@ use super::init::{embedding, linear, norm, unit};
 use super::input::LmInput;
 use super::layer::{LayerContext, TransformerLayer};
 use super::lm_config::{LongNetLMConfig, Positions};
-use super::loss::{ChunkedLoss, chunked_cross_entropy, chunked_nll};
+use super::loss::{ChunkedLoss, LossTerms, chunked_loss, chunked_nll};
 use crate::dropout::{DropoutSeed, derive_seed, dropout};
 use crate::functional::Documents;
 use crate::norm::LayerNorm;
@@ -12,7 +12,7 @@ use crate::pattern::Span;
 use crate::recompute;
 use burn::module::Module;
 use burn::nn::{Embedding, Linear};
-use burn::tensor::{DType, Device, Int, Tensor, assert_shape};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, assert_shape};
 
 /// A decoder-only transformer with dilated attention: [LongNet](https://arxiv.org/abs/2307.02486).
 ///
@@ -113,6 +113,11 @@ impl LongNetLM {
         if let Some(norm) = &self.embedding_norm {
             x = norm.forward(x);
         }
+        // Embeddings may be wider than the layers: their gradients are sums over all places of a token,
+        // which 16 bits would soon add nothing to.
+        if let Some(layer) = self.layers.first() {
+            x = in_dtype(x, layer.attention_norm.gamma.val().dtype());
+        }
         dropout(x, self.config.dropout, seed)
     }
 
@@ -159,7 +164,7 @@ impl LongNetLM {
                 seed: place(1 + i as u64),
                 ..context.clone()
             };
-            x = match self.config.checkpoint_activations {
+            x = match self.config.recomputes(i) {
                 true => recompute(layer, x, move |layer: &TransformerLayer, x| {
                     layer.forward(x, &context)
                 }),
@@ -201,17 +206,20 @@ impl LongNetLM {
         }
     }
 
-    /// The head's weight `[d_model, vocab_size]` and bias.
-    fn head(&self) -> (Tensor<2>, Option<Tensor<1>>) {
+    /// The head's weight `[d_model, vocab_size]` and bias, for hidden states of `dtype`.
+    fn head(&self, dtype: DType) -> (Tensor<2>, Option<Tensor<1>>) {
         match &self.head {
             Some(head) => (head.weight.val(), head.bias.as_ref().map(|bias| bias.val())),
-            None => (self.embedding.weight.val().transpose(), None),
+            None => (
+                in_dtype(self.embedding.weight.val(), dtype).transpose(),
+                None,
+            ),
         }
     }
 
     /// The head's logits for hidden states `[batch, n, d_model]`: `[batch, n, vocab_size]`.
     pub fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
-        let (weight, bias) = self.head();
+        let (weight, bias) = self.head(hidden.dtype());
         burn::tensor::module::linear(hidden, weight, bias)
     }
 
@@ -244,9 +252,23 @@ impl LongNetLM {
         targets: Tensor<2, Int>,
         options: &ChunkedLoss,
     ) -> Tensor<1> {
+        self.loss_terms(input, targets, options).total
+    }
+
+    /// As [`loss_with`](Self::loss_with), with the parts of the loss.
+    ///
+    /// # Panics
+    ///
+    /// As [`loss`](Self::loss).
+    pub fn loss_terms(
+        &self,
+        input: impl Into<LmInput>,
+        targets: Tensor<2, Int>,
+        options: &ChunkedLoss,
+    ) -> LossTerms {
         let (hidden, targets) = self.rows(input.into(), targets);
-        let (weight, bias) = self.head();
-        chunked_cross_entropy(hidden, weight, bias, targets, options)
+        let (weight, bias) = self.head(hidden.dtype());
+        chunked_loss(hidden, weight, bias, targets, options)
     }
 
     /// The negative log-likelihood in nats of each target, `[batch, n]`, without gradients; 0 where
@@ -263,7 +285,7 @@ impl LongNetLM {
     ) -> Tensor<2> {
         let shape = targets.dims();
         let (hidden, targets) = self.rows(input.into(), targets);
-        let (weight, bias) = self.head();
+        let (weight, bias) = self.head(hidden.dtype());
         chunked_nll(hidden, weight, bias, targets, &self.chunks(ignore_index)).reshape(shape)
     }
 
@@ -271,6 +293,7 @@ impl LongNetLM {
         ChunkedLoss {
             chunk: self.config.loss_chunk,
             ignore_index,
+            ..ChunkedLoss::default()
         }
     }
 
@@ -280,5 +303,13 @@ impl LongNetLM {
         let hidden = self.forward_hidden(input);
         let rows = [batch * n, self.config.d_model];
         (hidden.reshape(rows), targets.reshape([batch * n]))
+    }
+}
+
+/// `x` in `dtype`, with gradients in its own.
+fn in_dtype<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
+    match x.dtype() == dtype {
+        true => x,
+        false => x.cast(FloatDType::from(dtype)),
     }
 }

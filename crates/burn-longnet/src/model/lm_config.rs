@@ -122,6 +122,8 @@ pub struct LongNetLMConfig {
     /// Compute each layer again in the backward pass rather than keep its activations. Default: false
     #[config(default = false)]
     pub checkpoint_activations: bool,
+    /// The layers, counted from 0, that `checkpoint_activations` is about. Default: all
+    pub checkpoint_layers: Option<Vec<usize>>,
     /// Rows of logits that exist at a time in the loss. Default: 1024
     #[config(default = 1024)]
     pub loss_chunk: usize,
@@ -135,6 +137,12 @@ impl LongNetLMConfig {
             _ => 4 * self.d_model,
         };
         self.d_ff.unwrap_or(default)
+    }
+
+    /// Whether the activations of `layer`, counted from 0, are computed again in the backward pass.
+    pub fn recomputes(&self, layer: usize) -> bool {
+        let chosen = self.checkpoint_layers.as_ref();
+        self.checkpoint_activations && chosen.is_none_or(|chosen| chosen.contains(&layer))
     }
 
     /// The attention of each layer.
@@ -212,6 +220,12 @@ impl LongNetLMConfig {
             true,
             "a tied head has no bias; set tied_head = false or head_bias = false",
         )?;
+        let beyond = self.checkpoint_layers.iter().flatten();
+        if let Some(&layer) = beyond.clone().find(|&&layer| layer >= self.n_layers) {
+            let last = self.n_layers - 1;
+            let remedy = format!("the layers are 0 to {last}");
+            check(false, "checkpoint_layers", layer, remedy)?;
+        }
         self.layer().validate()?;
         let attention = self.attention();
         let pattern = attention.pattern()?;

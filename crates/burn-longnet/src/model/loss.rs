@@ -21,6 +21,19 @@ pub struct ChunkedLoss {
     pub chunk: usize,
     /// Targets of this value do not count.
     pub ignore_index: Option<i64>,
+    /// The factor of `(ln Z)^2`, the square of the logarithm of softmax's denominator, which keeps
+    /// logits from drifting (PaLM, arXiv 2204.02311, has 1e-4). 0: none.
+    pub z_loss: f64,
+    /// The share of a target's weight that is spread evenly over the vocabulary (arXiv 1512.00567).
+    /// 0: none.
+    pub label_smoothing: f64,
+}
+
+impl ChunkedLoss {
+    /// Whether anything is added to the cross entropy.
+    fn adds(&self) -> bool {
+        self.z_loss != 0.0 || self.label_smoothing != 0.0
+    }
 }
 
 impl Default for ChunkedLoss {
@@ -28,8 +41,23 @@ impl Default for ChunkedLoss {
         Self {
             chunk: 1024,
             ignore_index: None,
+            z_loss: 0.0,
+            label_smoothing: 0.0,
         }
     }
+}
+
+/// A loss with its parts, each `[1]` and the mean over the targets that count.
+#[derive(Clone, Debug)]
+pub struct LossTerms {
+    /// What is minimised: `cross_entropy + z_loss + smoothing`. Only it has gradients.
+    pub total: Tensor<1>,
+    /// Cross entropy in nats.
+    pub cross_entropy: Tensor<1>,
+    /// [`ChunkedLoss::z_loss`] times `(ln Z)^2`.
+    pub z_loss: Tensor<1>,
+    /// What [`ChunkedLoss::label_smoothing`] adds.
+    pub smoothing: Tensor<1>,
 }
 
 /// The output projection `hidden · weight + bias`, one chunk of rows after the other.
@@ -40,7 +68,14 @@ struct Head {
     targets: Tensor<1, Int>,
     /// Rows that count, where some do not.
     kept: Option<Tensor<1, Bool>>,
-    chunk: usize,
+    options: ChunkedLoss,
+}
+
+/// Of one chunk of rows, each `[rows, 1]`.
+struct Rows {
+    likelihood: Tensor<2>,
+    /// z-loss and smoothing, where there are any.
+    added: Option<[Tensor<2>; 2]>,
 }
 
 impl Head {
@@ -59,6 +94,15 @@ impl Head {
             assert_shape!(bias, [vocabulary]);
         }
         assert!(options.chunk > 0, "the loss needs chunks of at least 1 row");
+        let (z_loss, smoothing) = (options.z_loss, options.label_smoothing);
+        assert!(
+            z_loss >= 0.0 && z_loss.is_finite(),
+            "the factor of the z-loss is {z_loss}, but must be 0 or more"
+        );
+        assert!(
+            (0.0..1.0).contains(&smoothing),
+            "the label smoothing is {smoothing}, but must be 0 or more and below 1"
+        );
         let targets = targets.inner();
         let kept = options
             .ignore_index
@@ -73,7 +117,7 @@ impl Head {
             bias: bias.map(Tensor::inner),
             targets,
             kept,
-            chunk: options.chunk,
+            options: options.clone(),
         }
     }
 
@@ -83,7 +127,7 @@ impl Head {
     }
 
     fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (rows, chunk) = (self.hidden.dims()[0], self.chunk);
+        let (rows, chunk) = (self.hidden.dims()[0], self.options.chunk);
         (0..rows)
             .step_by(chunk)
             .map(move |start| start..(start + chunk).min(rows))
@@ -141,7 +185,10 @@ impl Head {
 
     /// Negative log-likelihoods `[rows, 1]`.
     fn likelihood(&self, rows: &Range<usize>) -> Tensor<2> {
-        let logits = self.logits(rows);
+        self.likelihood_of(rows, self.logits(rows))
+    }
+
+    fn likelihood_of(&self, rows: &Range<usize>, logits: Tensor<2>) -> Tensor<2> {
         #[cfg(feature = "flex")]
         if host::holds(&logits) {
             return self.fused(rows, logits).0;
@@ -149,9 +196,40 @@ impl Head {
         self.softmax(rows, logits).0
     }
 
-    /// Negative log-likelihoods `[rows, 1]`, and their gradients with respect to the logits.
-    fn gradient(&self, rows: &Range<usize>) -> (Tensor<2>, Tensor<2>) {
+    /// The loss of each row.
+    fn rows(&self, rows: &Range<usize>) -> Rows {
         let logits = self.logits(rows);
+        let extras = Extras::new(self, rows, &logits);
+        let likelihood = self.likelihood_of(rows, logits);
+        Rows {
+            added: extras.map(|extras| extras.added(&likelihood)),
+            likelihood,
+        }
+    }
+
+    /// The loss of each row, and its gradient with respect to the logits.
+    fn rows_with_gradient(&self, rows: &Range<usize>) -> (Rows, Tensor<2>) {
+        let logits = self.logits(rows);
+        let extras = Extras::new(self, rows, &logits);
+        let (likelihood, gradient) = self.gradient_of(rows, logits);
+        match extras {
+            None => (
+                Rows {
+                    likelihood,
+                    added: None,
+                },
+                gradient,
+            ),
+            Some(extras) => {
+                let gradient = extras.gradient(&likelihood, gradient);
+                let added = Some(extras.added(&likelihood));
+                (Rows { likelihood, added }, gradient)
+            }
+        }
+    }
+
+    /// Negative log-likelihoods `[rows, 1]`, and their gradients with respect to the logits.
+    fn gradient_of(&self, rows: &Range<usize>, logits: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
         #[cfg(feature = "flex")]
         if host::holds(&logits) {
             return self.fused(rows, logits);
@@ -205,21 +283,26 @@ impl Head {
         (nll, exp, sum)
     }
 
-    fn mean(&self) -> Tensor<1> {
-        let device = self.hidden.device();
-        let zero = Tensor::<2>::zeros([1, 1], (&device, self.wide()));
-        let sum = self.chunks().fold(zero, |sum, rows| {
-            sum + self.likelihood(&rows).sum().unsqueeze()
-        });
-        (sum * self.mean_factor()).reshape([1])
+    fn sums(&self) -> Sums {
+        Sums(std::array::from_fn(|_| {
+            Tensor::zeros([1, 1], (&self.hidden.device(), self.wide()))
+        }))
+    }
+
+    fn mean(&self) -> LossTerms {
+        let mut sums = self.sums();
+        for rows in self.chunks() {
+            sums.add(self.rows(&rows));
+        }
+        sums.terms(self.mean_factor())
     }
 
     /// The mean together with its gradients, so that the logits need not be computed again.
-    fn mean_with_gradients(&self) -> (Tensor<1>, HeadGradients) {
+    fn mean_with_gradients(&self) -> (LossTerms, HeadGradients) {
         let device = self.hidden.device();
         let dtype: FloatDType = self.hidden.dtype().into();
         let factor = self.mean_factor();
-        let mut sum = Tensor::<2>::zeros([1, 1], (&device, self.wide()));
+        let mut sums = self.sums();
         let mut hidden = Vec::new();
         let mut weight = Tensor::<2>::zeros(self.weight.shape(), (&device, self.wide()));
         let mut bias = self
@@ -229,8 +312,8 @@ impl Head {
         for rows in self.chunks() {
             // Gradients of the sum, which are at most 1: of the mean of many rows f16 would keep
             // nothing.
-            let (nll, dlogits) = self.gradient(&rows);
-            sum = sum + nll.sum().unsqueeze();
+            let (losses, dlogits) = self.rows_with_gradient(&rows);
+            sums.add(losses);
             if let Some(bias) = &mut bias {
                 *bias = bias.clone() + dlogits.clone().sum_dim(0).squeeze_dim(0);
             }
@@ -254,7 +337,100 @@ impl Head {
             bias,
             factor: factor.clone(),
         };
-        ((sum * factor).reshape([1]), gradients)
+        (sums.terms(factor), gradients)
+    }
+}
+
+/// Sums over rows of cross entropy, z-loss and smoothing, each `[1, 1]`.
+struct Sums([Tensor<2>; 3]);
+
+impl Sums {
+    fn add(&mut self, rows: Rows) {
+        let Self([likelihood, z_loss, smoothing]) = self;
+        let grow = |sum: &mut Tensor<2>, rows: Tensor<2>| {
+            *sum = sum.clone() + rows.sum().unsqueeze();
+        };
+        grow(likelihood, rows.likelihood);
+        if let Some([z, smooth]) = rows.added {
+            grow(z_loss, z);
+            grow(smoothing, smooth);
+        }
+    }
+
+    fn terms(self, factor: Tensor<2>) -> LossTerms {
+        let [cross_entropy, z_loss, smoothing] =
+            self.0.map(|sum| (sum * factor.clone()).reshape([1]));
+        LossTerms {
+            total: cross_entropy.clone() + z_loss.clone() + smoothing.clone(),
+            cross_entropy,
+            z_loss,
+            smoothing,
+        }
+    }
+}
+
+/// What z-loss and label smoothing need to know of the logits of some rows, beside what cross entropy
+/// finds: it may have been one fused pass, which leaves nothing else.
+struct Extras<'a> {
+    options: &'a ChunkedLoss,
+    targets: Tensor<2, Int>,
+    kept: Option<Tensor<2>>,
+    /// The target's logit, `[rows, 1]`.
+    picked: Tensor<2>,
+    /// The mean logit, `[rows, 1]`.
+    mean: Tensor<2>,
+}
+
+impl<'a> Extras<'a> {
+    /// `None` where nothing is added.
+    fn new(head: &'a Head, rows: &Range<usize>, logits: &Tensor<2>) -> Option<Self> {
+        head.options.adds().then(|| {
+            let targets = head.targets(rows);
+            Self {
+                options: &head.options,
+                picked: logits.clone().gather(1, targets.clone()),
+                mean: logits.clone().mean_dim(1),
+                targets,
+                kept: head.kept(rows),
+            }
+        })
+    }
+
+    fn kept(&self, x: Tensor<2>) -> Tensor<2> {
+        match &self.kept {
+            Some(kept) => x * kept.clone(),
+            None => x,
+        }
+    }
+
+    /// ln Z; 0 in rows that do not count.
+    fn log_z(&self, likelihood: &Tensor<2>) -> Tensor<2> {
+        self.kept(likelihood.clone() + self.picked.clone())
+    }
+
+    /// z-loss and smoothing of each row.
+    fn added(&self, likelihood: &Tensor<2>) -> [Tensor<2>; 2] {
+        let ChunkedLoss {
+            z_loss,
+            label_smoothing,
+            ..
+        } = *self.options;
+        [
+            self.log_z(likelihood).square() * z_loss,
+            self.kept(self.picked.clone() - self.mean.clone()) * label_smoothing,
+        ]
+    }
+
+    /// From the gradient of the likelihood, `softmax - onehot`, to that of all terms,
+    /// `softmax (1 + 2 z ln Z) - (1 - s) onehot - s / vocabulary`.
+    fn gradient(&self, likelihood: &Tensor<2>, gradient: Tensor<2>) -> Tensor<2> {
+        let vocabulary = gradient.dims()[1] as f64;
+        let smoothing = self.options.label_smoothing;
+        let z = self.log_z(likelihood) * (2.0 * self.options.z_loss);
+        let one = self.kept(z.ones_like());
+        let gradient = gradient * (z.clone() + 1.0) - one.clone() * (smoothing / vocabulary);
+        let target = z + one * smoothing;
+        gradient.scatter(1, self.targets.clone(), target, IndexingUpdateOp::Add)
     }
 }
 
@@ -285,8 +461,9 @@ impl HeadGradients {
     }
 }
 
-/// Mean cross entropy of `softmax(hidden · weight + bias)`, in nats, over the targets that count; 0
-/// where none does. Softmax, sums and the result are in f32 (f64 for f64).
+/// Mean cross entropy of `softmax(hidden · weight + bias)`, in nats, over the targets that count, with
+/// what [`ChunkedLoss`] adds to it; 0 where none counts. Softmax, sums and the result are in f32 (f64
+/// for f64).
 ///
 /// `[rows, vocabulary]` logits never exist at once: [`ChunkedLoss::chunk`] rows do, in the forward
 /// pass, which computes the gradients as well where some will be asked for.
@@ -310,6 +487,21 @@ pub fn chunked_cross_entropy(
     targets: Tensor<1, Int>,
     options: &ChunkedLoss,
 ) -> Tensor<1> {
+    chunked_loss(hidden, weight, bias, targets, options).total
+}
+
+/// As [`chunked_cross_entropy`], with the parts of the loss.
+///
+/// # Panics
+///
+/// As [`chunked_cross_entropy`].
+pub fn chunked_loss(
+    hidden: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    targets: Tensor<1, Int>,
+    options: &ChunkedLoss,
+) -> LossTerms {
     let mut inputs = Inputs::new(&hidden.device());
     inputs.push(hidden.clone());
     inputs.push(weight.clone());
@@ -320,8 +512,11 @@ pub fn chunked_cross_entropy(
     if !inputs.is_tracked() {
         return head.mean();
     }
-    let (loss, gradients) = head.mean_with_gradients();
-    inputs.finish(loss, move |dloss| gradients.scaled(dloss))
+    let (terms, gradients) = head.mean_with_gradients();
+    LossTerms {
+        total: inputs.finish(terms.total, move |dloss| gradients.scaled(dloss)),
+        ..terms
+    }
 }
 
 /// The negative log-likelihood of each target, in nats, 0 where it does not count; without

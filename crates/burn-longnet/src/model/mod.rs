@@ -18,5 +18,5 @@ pub use input::LmInput;
 pub use layer::{LayerContext, Residual, TransformerLayer, TransformerLayerConfig};
 pub use lm::LongNetLM;
 pub use lm_config::{LongNetLMConfig, Positions};
-pub use loss::{ChunkedLoss, chunked_cross_entropy, chunked_nll};
+pub use loss::{ChunkedLoss, LossTerms, chunked_cross_entropy, chunked_loss, chunked_nll};
 pub use sample::{Sampling, SamplingError};

@@ -52,16 +52,36 @@ fn same(place: &Place, run: &str, what: &str) {
     assert_eq!(state, other_state, "{what}: states");
     assert_eq!(log, other_log, "{what}: logs");
     assert!(weights == other_weights, "{what}: weights");
+    let average = |run| {
+        let file = format!("runs/{run}/step-{STEPS:06}/ema.safetensors");
+        fs::read(place.path(&file)).ok()
+    };
+    assert!(average("whole") == average(run), "{what}: averages");
 }
 
 #[test]
 fn stopped_and_resumed_is_never_stopped() {
-    let cases: [(&[&str], &[usize]); 4] = [
+    let cases: [(&[&str], &[usize]); 6] = [
         // At evaluations, at checkpoints, at the end of an epoch, in the middle of one.
         (&[], &[1, 6, 8, 13, 14, 15, 16, 19]),
         (&["model.dropout=0.1", "attention.dropout=0.1"], &[7, 14]),
         (&["train.accumulate=3", "train.batch=5"], &[3, 11]),
         (&["model.recompute=true", "model.dropout=0.1"], &[9]),
+        (
+            &[
+                "train.precision=f16",
+                "train.scale_growth=2",
+                "train.optimizer=muon",
+                "train.ema=0.9",
+                "train.z_loss=1e-3",
+                "train.label_smoothing=0.1",
+                "train.batch_schedule=[[1, 3], [9, 7]]",
+                "data.context_schedule=[[1, 16], [6, 64]]",
+            ],
+            // Before, at and after a change of context; before and after one of the batch.
+            &[4, 5, 6, 8, 9],
+        ),
+        (&["train.precision=bf16", "train.optimizer=adafactor"], &[7]),
     ];
     for (sets, stops) in cases {
         let place = Place::new();

@@ -31,6 +31,7 @@ pub use save::{Contents, mark_best, save};
 
 use crate::config::{Config, ConfigError, ConfigErrors, Resolved, Section};
 use crate::data::{Cursor, Fingerprint};
+use crate::trainer::LearnerState;
 use burn::module::Module;
 use burn::store::{ModuleSnapshot, SafetensorsStore};
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,9 @@ pub struct State {
     pub text: Fingerprint,
     /// The best evaluation so far.
     pub best: Option<Best>,
+    /// What steps hand on beside weights and optimiser.
+    #[serde(default)]
+    pub learner: LearnerState,
     /// The id of each parameter, which the optimiser's file refers to.
     pub parameters: BTreeMap<String, u64>,
 }

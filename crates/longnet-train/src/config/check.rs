@@ -1,6 +1,10 @@
 //! Values that are out of range or at odds with each other.
 
-use super::{ConfigError, Origin, Resolved};
+use super::sections::{Decay, NumberFormat, OptimizerKind};
+use super::stage::largest;
+use super::value::Value;
+use super::{ConfigError, Origin, Recompute, Resolved, Stage};
+use crate::optim::Settings;
 use burn::tensor::DType;
 use burn_longnet::model::Positions;
 use burn_longnet::pattern::DilatedPattern;
@@ -40,6 +44,8 @@ const LIMITS: &[(&str, i64)] = &[
     ("train.batch", 1 << 16),
     ("train.accumulate", 1 << 16),
     ("train.loss_chunk", 1 << 31),
+    ("train.cooldown", 1 << 40),
+    ("train.scale_growth", 1 << 40),
     ("train.eval_every", 1 << 40),
     ("train.eval_windows", 1 << 40),
     ("train.checkpoint_every", 1 << 40),
@@ -127,6 +133,17 @@ impl Problems<'_> {
         self.at_least("model.ffn", m.ffn.unwrap_or(1), 1);
         self.at_least("model.kv_heads", m.kv_heads.unwrap_or(1), 1);
         self.share("model.dropout", m.dropout);
+        if let Recompute::Layers(layers) = &m.recompute {
+            let beyond = layers.iter().find(|&&layer| layer >= m.layers);
+            self.require(
+                beyond.is_none(),
+                &["model.recompute", "model.layers"],
+                || {
+                    let (layer, last) = (beyond.unwrap_or(&0), m.layers.saturating_sub(1));
+                    format!("there is no layer {layer}; the layers are 0 to {last}")
+                },
+            );
+        }
         self.positive("model.rotary_theta", m.rotary_theta);
         self.positive("model.xpos_scale_base", m.xpos_scale_base);
         if m.d_model == 0 || m.heads == 0 || m.kv_heads == Some(0) {
@@ -186,6 +203,7 @@ impl Problems<'_> {
             }
         }
         self.at_least("data.context", d.context, 2);
+        self.stages("data.context_schedule", &d.context_schedule, 2, d.context);
         self.at_least("data.valid_block", d.valid_block, 2);
         let ok = d.valid_fraction > 0.0 && d.valid_fraction <= 0.5;
         self.require(ok, &["data.valid_fraction"], || {
@@ -211,8 +229,13 @@ impl Problems<'_> {
                 t.warmup, t.steps
             )
         });
+        self.stages("train.batch_schedule", &t.batch_schedule, 1, 1 << 16);
+        self.optimizer();
+        self.decay();
         self.positive("train.lr", t.lr);
-        self.positive("train.eps", t.eps);
+        self.share("train.label_smoothing", t.label_smoothing);
+        self.share("train.ema", t.ema);
+        self.at_least("train.scale_growth", t.scale_growth, 1);
         self.at_least("train.keep", t.keep, 1);
         let ok = t.checkpoint_minutes >= 0.0 && t.checkpoint_minutes <= 1e9;
         self.require(ok, &["train.checkpoint_minutes"], || {
@@ -223,26 +246,27 @@ impl Problems<'_> {
             "must be above 0 and at most 1e9".into()
         });
         for (key, value) in [
-            ("train.weight_decay", t.weight_decay),
+            ("train.weight_decay", t.weight_decay.unwrap_or(0.0)),
             ("train.clip", t.clip),
+            ("train.z_loss", t.z_loss),
         ] {
             let ok = value >= 0.0 && (value as f32).is_finite();
             self.require(ok, &[key], || {
                 "must be 0 or more and finite, also as a 32 bit float (at most 3.4e38)".into()
             });
         }
-        let tokens = t.batch as u64 * self.resolved.config.data.context as u64;
+        let d = &self.resolved.config.data;
+        let batch = largest(&t.batch_schedule, t.batch);
+        let tokens = batch as u64 * largest(&d.context_schedule, d.context) as u64;
         self.require(
             tokens <= MOST_TOKENS,
-            &["train.batch", "data.context"],
+            &["train.batch", "train.batch_schedule", "data.context"],
             || {
                 format!(
                     "batch times context is {tokens} tokens in one pass, and {MOST_TOKENS} are the limit; use train.accumulate for large steps"
                 )
             },
         );
-        self.share("train.beta1", t.beta1);
-        self.share("train.beta2", t.beta2);
         let ok = (0.0..=1.0).contains(&t.lr_floor);
         self.require(ok, &["train.lr_floor"], || {
             "must be from 0 to 1, a share of lr".into()
@@ -250,6 +274,76 @@ impl Problems<'_> {
         self.require(!t.run_dir.is_empty(), &["train.run_dir"], || {
             "must name a folder, such as runs/first".into()
         });
+    }
+
+    /// Stages in order, each value from `least` to `most`.
+    fn stages(&mut self, key: &str, stages: &[Stage], least: usize, most: usize) {
+        let mut last = 0;
+        for stage in stages {
+            let Stage { from, value } = *stage;
+            self.require(from > last, &[key], || {
+                let pair = stage.write().map_or(String::new(), |pair| pair.to_string());
+                match from {
+                    0 => format!("{pair}: steps are counted from 1"),
+                    _ => format!(
+                        "{pair}: its step must come after {last}, that of the pair before it"
+                    ),
+                }
+            });
+            self.require((least..=most).contains(&value), &[key], || {
+                let pair = stage.write().map_or(String::new(), |pair| pair.to_string());
+                format!("{pair}: its value must be from {least} to {most}")
+            });
+            last = from;
+        }
+    }
+
+    /// The optimiser's own numbers; those that it does not read must not be set.
+    fn optimizer(&mut self) {
+        let t = &self.resolved.config.train;
+        let name = |kind: OptimizerKind| kind.write().map_or(String::new(), |v| v.to_string());
+        for (field, value, used) in Settings::fields(t) {
+            let Some(value) = value else { continue };
+            let key = format!("train.{field}");
+            self.require(used, &[&key, "train.optimizer"], || {
+                let readers: Vec<_> = Settings::readers(field).map(name).collect();
+                format!(
+                    "the optimizer {} does not read {field}, which is set to {value}; leave {field} out, or use one that does: {}",
+                    name(t.optimizer),
+                    readers.join(", ")
+                )
+            });
+            match field {
+                "eps" => self.positive(&key, value),
+                _ => self.share(&key, value),
+            }
+        }
+    }
+
+    fn decay(&mut self) {
+        let t = &self.resolved.config.train;
+        if let Some(power) = t.power {
+            self.positive("train.power", power);
+            let read = t.decay == Decay::Polynomial;
+            self.require(read, &["train.power", "train.decay"], || {
+                "only decay = \"polynomial\" has a power; leave it out, or use that decay".into()
+            });
+        }
+        let steady = matches!(t.decay, Decay::Constant | Decay::InverseSqrt);
+        self.require(t.cooldown == 0 || steady, &["train.cooldown", "train.decay"], || {
+            "only a decay that is constant or inverse-sqrt has a cooldown, since the others end at the floor; leave it out".into()
+        });
+        let fits = t.warmup.saturating_add(t.cooldown) <= t.steps;
+        self.require(
+            t.cooldown == 0 || fits,
+            &["train.cooldown", "train.steps"],
+            || {
+                format!(
+                    "warmup = {} and cooldown = {} are together longer than steps = {}",
+                    t.warmup, t.cooldown, t.steps
+                )
+            },
+        );
     }
 
     /// What the model's own check finds, if the checks above, which know the keys, found nothing.
@@ -265,9 +359,18 @@ impl Problems<'_> {
                 "the model would have {parameters} parameters, and {MOST_PARAMETERS} are the limit"
             )
         });
-        let message = model.validate(DType::F32).err().map(|e| e.to_string());
         let keys = ["model.positions", "model.xpos_scale_base", "data.context"];
+        let message = model.validate(DType::F32).err().map(|e| e.to_string());
         self.require(message.is_none(), &keys, || message.unwrap_or_default());
+        let half = match self.resolved.config.train.precision {
+            NumberFormat::F32 => return,
+            NumberFormat::Bf16 => DType::BF16,
+            NumberFormat::F16 => DType::F16,
+        };
+        if let (None, Err(error)) = (self.found.first(), model.validate(half)) {
+            let keys = ["train.precision", keys[0], keys[1], keys[2]];
+            self.require(false, &keys, || error.to_string());
+        }
     }
 
     fn generate(&mut self) {

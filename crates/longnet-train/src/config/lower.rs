@@ -1,6 +1,6 @@
 //! From config sections to what the libraries take. All of it is here.
 
-use super::Config;
+use super::{Config, Recompute};
 use crate::data;
 use burn_longnet::model::LongNetLMConfig;
 use burn_longnet::pattern::{Branch, Pattern};
@@ -31,7 +31,11 @@ impl Config {
             .with_scale_embedding(m.embedding_scale)
             .with_norm_embedding(m.embedding_norm)
             .with_dropout(m.dropout)
-            .with_checkpoint_activations(m.recompute)
+            .with_checkpoint_activations(m.recompute != Recompute::None)
+            .with_checkpoint_layers(match &m.recompute {
+                Recompute::Layers(layers) => Some(layers.clone()),
+                Recompute::None | Recompute::All => None,
+            })
             .with_loss_chunk(self.train.loss_chunk)
     }
 

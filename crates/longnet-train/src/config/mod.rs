@@ -7,16 +7,20 @@
 mod check;
 mod error;
 mod lower;
+mod recompute;
 mod section;
 pub mod sections;
 mod show;
 mod source;
+pub mod stage;
 mod suggest;
 mod value;
 
 pub use error::{ConfigError, ConfigErrors};
+pub use recompute::Recompute;
 pub use section::{Field, Section};
 pub use source::{Origin, Resolved, quoted};
+pub use stage::Stage;
 pub(crate) use suggest::closest;
 
 use sections::{Attention, Data, Eval, Generate, Model, Train};

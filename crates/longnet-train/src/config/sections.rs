@@ -2,6 +2,7 @@
 
 use super::section::section;
 use super::value::choices;
+use super::{Recompute, Stage};
 use burn_longnet::attention::QkNorm;
 use burn_longnet::model::{Activation, Positions, Residual};
 use burn_longnet::pattern::{HeadAssignment, HeadOffset, MixGradient, Precision};
@@ -27,10 +28,79 @@ pub enum Decay {
     Cosine,
     /// A straight line.
     Linear,
+    /// A power of what is left of the run.
+    Polynomial,
     /// Not at all.
     Constant,
+    /// With the root of the step.
+    InverseSqrt,
 }
-choices!(Decay { Cosine = "cosine", Linear = "linear", Constant = "constant" });
+choices!(Decay {
+    Cosine = "cosine",
+    Linear = "linear",
+    Polynomial = "polynomial",
+    Constant = "constant",
+    InverseSqrt = "inverse-sqrt",
+});
+
+/// The rule of an optimiser's step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptimizerKind {
+    /// arXiv 1711.05101.
+    AdamW,
+    /// arXiv 1412.6980.
+    Adam,
+    /// arXiv 1804.04235.
+    Adafactor,
+    /// Duchi et al., 2011.
+    AdaGrad,
+    /// arXiv 2208.06677.
+    Adan,
+    /// arXiv 1904.00962.
+    Lamb,
+    /// arXiv 2302.06675.
+    Lion,
+    /// Orthogonalised momentum of matrices, arXiv 2502.16982; AdamW for all else.
+    Muon,
+    /// Tieleman and Hinton, 2012.
+    RmsProp,
+    /// Stochastic gradient descent with momentum.
+    Sgd,
+}
+choices!(OptimizerKind {
+    AdamW = "adamw",
+    Adam = "adam",
+    Adafactor = "adafactor",
+    AdaGrad = "adagrad",
+    Adan = "adan",
+    Lamb = "lamb",
+    Lion = "lion",
+    Muon = "muon",
+    RmsProp = "rmsprop",
+    Sgd = "sgd",
+});
+
+/// The number format of forward and backward passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NumberFormat {
+    /// 32 bits.
+    F32,
+    /// 16 bits with the range of f32.
+    Bf16,
+    /// 16 bits with more digits and a small range.
+    F16,
+}
+choices!(NumberFormat { F32 = "f32", Bf16 = "bf16", F16 = "f16" });
+
+/// What follows a loss or gradient that is not finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnNonFinite {
+    /// The run ends.
+    Stop,
+    /// The step changes nothing, and the run goes on with the next batch.
+    Skip,
+}
+choices!(OnNonFinite { Stop = "stop", Skip = "skip" });
 
 /// What turns bytes into tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +143,8 @@ section! {
         qk_norm: QkNorm = QkNorm::None,
         /// Dropout of embeddings and residual branches, 0 to below 1.
         dropout: f64 = 0.0,
-        /// Keep no activations inside layers; compute them again in the backward pass.
-        recompute: bool = false,
+        /// Keep no activations inside layers; compute them again in the backward pass: true, false or a list of layers counted from 0.
+        recompute: Recompute = Recompute::None,
     }
 }
 
@@ -113,6 +183,8 @@ section! {
         tokenizer: TokenizerKind = TokenizerKind::Byte,
         /// Tokens of one training sequence.
         context: usize = 4096,
+        /// Other contexts, none longer, as [from step, tokens]: [[1, 512], [1000, 4096]] starts short. Before the first: context.
+        context_schedule: Vec<Stage> = vec![],
         /// Share of the bytes held out for validation, above 0 and up to 0.5.
         valid_fraction: f64 = 0.05,
         /// Validation text is held out in blocks of up to this many bytes of one file.
@@ -127,26 +199,50 @@ section! {
         steps: usize = 1000,
         /// Sequences in one forward and backward pass.
         batch: usize = 1,
-        /// Passes whose gradients are averaged into one step.
+        /// Other batches, as [from step, sequences]: [[1000, 4]] grows from batch to 4. Before the first: batch.
+        batch_schedule: Vec<Stage> = vec![],
+        /// Passes whose gradients are averaged, each token alike, into one step.
         accumulate: usize = 1,
+        /// The optimiser: adamw, adam, adafactor, adagrad, adan, lamb, lion, muon (adamw for all but matrices), rmsprop or sgd.
+        optimizer: OptimizerKind = OptimizerKind::AdamW,
         /// Highest learning rate, reached at the end of the warm-up.
         lr: f64 = 6e-4,
         /// Learning rate at the last step, as a share of lr.
         lr_floor: f64 = 0.1,
         /// Steps over which the learning rate rises from 0.
         warmup: usize = 100,
-        /// How the learning rate falls after the warm-up: cosine, linear or constant.
+        /// How the learning rate falls after the warm-up: cosine, linear, polynomial, constant or inverse-sqrt (of the step; never below the floor).
         decay: Decay = Decay::Cosine,
-        /// AdamW: decay rate of the mean of gradients.
-        beta1: f64 = 0.9,
-        /// AdamW: decay rate of the mean of squared gradients.
-        beta2: f64 = 0.98,
-        /// AdamW: added to the root of the mean of squared gradients.
-        eps: f64 = 1e-6,
-        /// AdamW: weight decay of matrices; norms, biases and embeddings have none.
-        weight_decay: f64 = 0.01,
+        /// Exponent of decay = "polynomial". Unset: 2.
+        power: Option<f64> = None,
+        /// Last steps, over which a decay that is constant or inverse-sqrt falls to the floor in a straight line.
+        cooldown: usize = 0,
+        /// Decay rate of the mean of gradients. Unset: 0.9, for adan 0.98.
+        beta1: Option<f64> = None,
+        /// Decay rate of the mean of squared gradients; lion: of the momentum; adan: of their differences. Unset: 0.98, for adan 0.92, for lion and rmsprop 0.99.
+        beta2: Option<f64> = None,
+        /// adan: decay rate of the mean of squares. Unset: 0.99.
+        beta3: Option<f64> = None,
+        /// muon, rmsprop, sgd: share of the last step that is kept. Unset: 0.95 for muon, 0 for rmsprop, 0.9 for sgd.
+        momentum: Option<f64> = None,
+        /// Added to the root of the mean of squared gradients. Unset: 1e-6, for adagrad 1e-10, adan and rmsprop 1e-8; adafactor (to the squares) 1e-30.
+        eps: Option<f64> = None,
+        /// Weight decay of matrices; norms, biases and embeddings have none. Unset: 0.01; lion 0.1; adam, adagrad, rmsprop, sgd (to the gradient) 0.
+        weight_decay: Option<f64> = None,
         /// Largest norm of the gradient over all parameters. 0: no clipping.
         clip: f64 = 1.0,
+        /// Share of a target's weight that is spread over the vocabulary in training, 0 to below 1.
+        label_smoothing: f64 = 0.0,
+        /// Factor of (ln Z)^2, added to the training loss to keep logits from drifting. 0: none; PaLM has 1e-4.
+        z_loss: f64 = 0.0,
+        /// Number format of training's forward and backward passes: f32, bf16 or f16; weights and optimiser are f32.
+        precision: NumberFormat = NumberFormat::F32,
+        /// f16: steps without overflow after which the factor of the loss doubles; an overflow halves it.
+        scale_growth: usize = 2000,
+        /// Decay rate of a running average of the weights, which evaluations and the final model then use; 0.999 is usual. 0: none.
+        ema: f64 = 0.0,
+        /// What follows a loss or gradient that is infinite or not a number: stop, or skip (the batch; 100 in a row stop).
+        on_nonfinite: OnNonFinite = OnNonFinite::Stop,
         /// Tokens whose logits exist at once when the loss is computed.
         loss_chunk: usize = 2048,
         /// Seed of the initial weights, the order of the data and dropout.

@@ -1,6 +1,6 @@
 //! Progress as lines of text.
 
-use crate::metrics::{BITS_PER_BYTE, GRAD_NORM, LEARNING_RATE, LOSS, SPEED};
+use crate::metrics::{BITS_PER_BYTE, GRAD_NORM, LEARNING_RATE, LOSS, LOSS_SCALE, SKIPPED, SPEED};
 use burn_train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
 use burn_train::metric::{MetricDefinition, MetricId, MetricName, NumericEntry};
 use burn_train::renderer::{
@@ -49,6 +49,10 @@ impl Means {
             // The mean of what was added already.
             NumericEntry::Final(_) => return,
         };
+        // Of a skipped step.
+        if !value.is_finite() {
+            return;
+        }
         let (sum, weights, last) = self.0.entry(name.into()).or_default();
         *sum += value * weight;
         *weights += weight;
@@ -128,12 +132,20 @@ impl<W: Write> Lines<W> {
         let steps_left = self.steps.saturating_sub(self.step);
         let left = duration(spent / (self.step - self.begun) as f64 * steps_left as f64);
         let means = std::mem::take(&mut self.train);
+        let skipped = match means.last(SKIPPED) {
+            some if some > 0.0 => format!("  skipped {some}"),
+            _ => String::new(),
+        };
+        // In f16 an overflow of the gradient is the loss scale's doing, and lowers it.
+        let grad = match means.mean(GRAD_NORM) {
+            none if none.is_nan() && means.last(LOSS_SCALE).is_finite() => "overflow".into(),
+            norm => format!("{norm:.2}"),
+        };
         self.line(&format!(
-            "{}  {:.0} tok/s  lr {:.2e}  grad {:.2}  left {left}",
+            "{}  {:.0} tok/s  lr {:.2e}  grad {grad}{skipped}  left {left}",
             means.losses(),
             means.mean(SPEED),
             means.last(LEARNING_RATE),
-            means.mean(GRAD_NORM),
         ));
     }
 

@@ -18,8 +18,7 @@ pub enum TrainError {
     Config(#[from] ConfigErrors),
     /// A loss or gradient that is infinite or not a number.
     #[error(
-        "step {step}: the loss is {loss} and the norm of the gradient {norm}; the batch was {batch}; a lower train.lr, a longer train.warmup or {} may help",
-        if *clip > 0.0 { "a lower train.clip" } else { "clipping (train.clip = 1.0)" }
+        "step {step}: the loss is {loss} and the norm of the gradient {norm}; the batch was {batch}; {help}"
     )]
     NotFinite {
         /// The step, counted from 1.
@@ -28,10 +27,22 @@ pub enum TrainError {
         loss: f64,
         /// The norm of its gradient.
         norm: f64,
-        /// The limit of the norm that was set, 0 for none.
-        clip: f64,
-        /// Where the batch is from.
+        /// Which of the step's batches it was, if that is known, and where it is from.
         batch: String,
+        /// What may help.
+        help: String,
+    },
+    /// The device does not compute in a number format.
+    #[error(
+        "{device} does not compute in {dtype}; use train.precision = {usable}, or another --backend"
+    )]
+    NumberFormat {
+        /// The device.
+        device: String,
+        /// The format.
+        dtype: String,
+        /// The formats that it does compute in.
+        usable: String,
     },
     /// The folder of the run cannot be written.
     #[error("cannot write {path}: {source}")]
@@ -52,6 +63,7 @@ impl TrainError {
         match self {
             Self::Data(error) => error.field(),
             Self::Checkpoint(error) => error.field(),
+            Self::NumberFormat { .. } => Some("train.precision"),
             _ => None,
         }
     }

@@ -1,22 +1,32 @@
 //! One optimiser step after the other.
 
+use super::average::Average;
+use super::passes::{Objective, Passes};
+use super::precision;
+use super::state::LearnerState;
 use super::{TrainError, Trainee};
 use crate::checkpoint::Point;
 use crate::config::Config;
+use crate::config::sections::OnNonFinite;
 use crate::data::Random;
 use crate::loader::Feed;
 use crate::metrics::Measured;
 use crate::optim::{optimizer, scale_and_clip};
-use crate::schedule::learning_rate;
-use burn::optim::{GradientsAccumulator, ModuleOptimizer};
+use crate::schedule::{batch, context, learning_rate};
+use burn::module::Module;
+use burn::optim::ModuleOptimizer;
+use burn_longnet::model::{ChunkedLoss, LongNetLM};
 use std::time::Instant;
 
-/// A model, its optimiser, and how many steps they have done.
+/// A model, its optimiser, the average of its weights, and how many steps they have done. All else that a
+/// step needs is a function of the config and the step's number.
 pub struct Learner {
     config: Config,
     /// Taken by the optimiser while it makes the next one, so that only one exists.
     model: Option<Trainee>,
     optimizer: ModuleOptimizer,
+    average: Option<Average>,
+    state: LearnerState,
     steps: usize,
 }
 
@@ -28,7 +38,9 @@ impl Learner {
         Self {
             config: config.clone(),
             optimizer: optimizer(&config.train, &model),
+            average: average(config, &model.lm),
             model: Some(model),
+            state: LearnerState::default(),
             steps: 0,
         }
     }
@@ -41,6 +53,10 @@ impl Learner {
     pub fn resume(&mut self, point: &Point) -> Result<(), TrainError> {
         let fresh = optimizer(&self.config.train, self.model());
         self.optimizer = point.optimizer(fresh, &self.model().lm)?;
+        // Where the run kept no average until now, one begins with the weights.
+        let averaged = point.averaged(self.model().lm.valid())?;
+        self.average = average(&self.config, averaged.as_ref().unwrap_or(&self.model().lm));
+        self.state = point.state.learner;
         self.steps = point.state.step;
         Ok(())
     }
@@ -50,9 +66,39 @@ impl Learner {
         self.model.as_ref().expect(BETWEEN_STEPS)
     }
 
-    /// The model, at the end.
+    /// The averaged model, if the config asks for one.
+    pub fn average(&self) -> Option<&LongNetLM> {
+        self.average.as_ref().map(Average::lm)
+    }
+
+    /// The model that evaluations see, for inference: the averaged one, if there is one.
+    pub fn evaluated(&self) -> Trainee {
+        let model = self.model();
+        match self.average() {
+            Some(lm) => Trainee {
+                lm: lm.clone(),
+                ..model.clone()
+            },
+            None => model.valid(),
+        }
+    }
+
+    /// The model, at the end: the averaged one, if there is one.
     pub fn into_model(self) -> Trainee {
-        self.model.expect(BETWEEN_STEPS)
+        match self.average {
+            Some(_) => self.evaluated(),
+            None => self.model.expect(BETWEEN_STEPS),
+        }
+    }
+
+    /// What steps hand on beside weights and optimiser.
+    pub fn state(&self) -> &LearnerState {
+        &self.state
+    }
+
+    #[cfg(test)]
+    pub(super) fn state_mut(&mut self) -> &mut LearnerState {
+        &mut self.state
     }
 
     /// The optimiser, with its state.
@@ -76,49 +122,74 @@ impl Learner {
         feed: &mut Feed,
         stop: &dyn Fn() -> bool,
     ) -> Result<Option<Measured>, TrainError> {
-        let settings = &self.config.train;
         let started = Instant::now();
-        let mut accumulator = GradientsAccumulator::new();
-        let mut measured = Measured::default();
-        let mut places = Vec::new();
+        let (settings, step) = (&self.config.train, self.steps + 1);
+        let half = precision::half(settings.precision);
+        let objective = Objective {
+            loss: ChunkedLoss {
+                chunk: settings.loss_chunk,
+                ignore_index: None,
+                z_loss: settings.z_loss,
+                label_smoothing: settings.label_smoothing,
+            },
+            scale: self.state.scale(settings),
+            half,
+        };
+        let copy = half.map(|dtype| precision::copy(self.model(), dtype));
+        let model = copy.as_ref().unwrap_or(self.model());
+        let mut passes = Passes::new();
         for pass in 0..settings.accumulate {
             if pass > 0 && stop() {
                 return Ok(None);
             }
-            let batch = feed.next(settings.batch, self.config.data.context)?;
-            places.extend(feed.places(&batch));
-            let output = self.model().learn(&batch, self.dropout_seed(pass));
-            let tokens = measured.tokens + output.item.tokens;
-            measured = Measured {
-                loss: (measured.loss * measured.tokens as f64
-                    + output.item.loss * output.item.tokens as f64)
-                    / tokens as f64,
-                tokens,
-                ..output.item
-            };
-            accumulator.accumulate(self.model(), output.grads);
+            let batch = feed.next(batch(&self.config, step), context(&self.config, step))?;
+            // The rest of a step that is lost is taken from the feed alone.
+            if !passes.is_broken() {
+                let seed = self.dropout_seed(pass);
+                passes.add(model, &batch, feed.places(&batch), seed, &objective);
+            }
         }
-        let scale = 1.0 / settings.accumulate as f64;
-        let (grads, norm) = scale_and_clip(self.model(), accumulator.grads(), scale, settings.clip);
-        if !(measured.loss.is_finite() && norm.is_finite()) {
-            return Err(TrainError::NotFinite {
-                step: self.steps + 1,
-                loss: measured.loss,
-                norm,
-                clip: settings.clip,
-                batch: places.join(", "),
-            });
+        drop(copy);
+        let (gradients, factor) = passes.gradients(&objective);
+        let (gradients, norm) = scale_and_clip(self.model(), gradients, factor, settings.clip);
+        let measured = Measured {
+            grad_norm: norm,
+            lr: learning_rate(settings, step),
+            loss_scale: objective.scale,
+            ..passes.measured
+        };
+        if passes.is_broken() || !norm.is_finite() {
+            self.lose(&passes, norm)?;
+        } else {
+            let model = self.model.take().expect(BETWEEN_STEPS);
+            let model = self.optimizer.step(measured.lr, model, gradients);
+            if let Some(average) = &mut self.average {
+                average.update(&model.lm, step);
+            }
+            self.model = Some(model);
+            self.state.succeed(settings);
         }
-        self.steps += 1;
-        let lr = learning_rate(settings, self.steps);
-        let model = self.model.take().expect(BETWEEN_STEPS);
-        self.model = Some(self.optimizer.step(lr, model, grads));
+        self.steps = step;
         Ok(Some(Measured {
             seconds: started.elapsed().as_secs_f64(),
-            grad_norm: norm,
-            lr,
+            skipped: self.state.skipped,
             ..measured
         }))
+    }
+
+    /// A step that is not finite: nothing is learned from it.
+    fn lose(&mut self, passes: &Passes, norm: f64) -> Result<(), TrainError> {
+        let settings = &self.config.train;
+        if !passes.is_broken() && self.state.overflow(settings) {
+            return Ok(());
+        }
+        match settings.on_nonfinite {
+            OnNonFinite::Skip if self.state.skip() => Ok(()),
+            _ => {
+                let row = self.state.skipped_in_a_row;
+                Err(passes.error(self.steps + 1, norm, row, settings))
+            }
+        }
     }
 
     /// What is dropped is a function of the seed and the place in the run, so that a resumed run needs
@@ -128,4 +199,10 @@ impl Learner {
         let step = Random::new(run ^ self.steps as u64).next();
         Random::new(step ^ pass as u64).next()
     }
+}
+
+/// An average that begins with `lm`, if `config` asks for one.
+fn average(config: &Config, lm: &LongNetLM) -> Option<Average> {
+    let decay = config.train.ema;
+    (decay > 0.0).then(|| Average::new(lm, decay))
 }

@@ -5,15 +5,24 @@
 //! over steps is ours (`steps` around a [`Learner`]), because its own counts epochs, clips each tensor for itself and
 //! saves at the ends of epochs only.
 
+mod average;
 mod error;
 mod learner;
+mod passes;
+mod precision;
 mod prepared;
+mod state;
 mod steps;
 mod stop;
+#[cfg(test)]
+mod tests;
 mod trainee;
 
+pub use average::Average;
 pub use error::TrainError;
 pub use learner::Learner;
+pub use precision::check as check_precision;
 pub use prepared::{Control, Prepared, Report};
+pub use state::{LearnerState, MOST_SKIPPED};
 pub use stop::Stop;
 pub use trainee::Trainee;

@@ -1,9 +1,10 @@
 //! From a config to a finished run.
 
 use super::steps::{Outcome, Steps};
-use super::{Stop, TrainError, Trainee};
+use super::{Stop, TrainError, Trainee, check_precision};
 use crate::checkpoint::{LOG, Lock, OpenError, Point, occupied, set_aside};
 use crate::config::Resolved;
+use crate::config::sections::{NumberFormat, OnNonFinite};
 use crate::data::{self, Fingerprint, Split, Tokens, Windows};
 use crate::entropy::Entropy;
 use crate::evaluate::{Evaluation, evaluate};
@@ -83,6 +84,7 @@ impl Prepared {
         let changes = point.as_ref().map(|point| point.changes(&config));
         let changes = changes.transpose().map_err(OpenError::from)?;
         let c = &config.config;
+        check_precision(c.train.precision, device)?;
         let text = data::load(&c.data)?;
         let fingerprint = Fingerprint::of(text.train.text());
         if let Some(point) = &point {
@@ -195,7 +197,7 @@ impl Prepared {
         let learner = burn_train::Learner::new(trainee, optimizer, settings.lr);
         // The loop has its own feed; what burn-train calls the training set is never read.
         let valid = Arc::new(valid);
-        let result = SupervisedTraining::new(&run, valid.clone(), valid)
+        let training = SupervisedTraining::new(&run, valid.clone(), valid)
             .with_training_strategy(TrainingStrategy::Custom(strategy.clone()))
             .num_epochs(settings.steps.div_ceil(settings.eval_every))
             .metrics((
@@ -205,7 +207,18 @@ impl Prepared {
                 Gauge::speed(),
             ))
             .metric_train_numeric(Gauge::grad_norm())
-            .metric_train_numeric(Gauge::lr())
+            .metric_train_numeric(Gauge::lr());
+        let extra = [
+            (settings.z_loss > 0.0, Gauge::z_loss()),
+            (settings.label_smoothing > 0.0, Gauge::smoothing()),
+            (settings.precision == NumberFormat::F16, Gauge::loss_scale()),
+            (settings.on_nonfinite == OnNonFinite::Skip, Gauge::skipped()),
+        ];
+        let used = extra.into_iter().filter(|(is_used, _)| *is_used);
+        let training = used.fold(training, |training, (_, gauge)| {
+            training.metric_train_numeric(gauge)
+        });
+        let result = training
             .with_metric_logger(JsonLines::new(log, done))
             .with_application_logger(None)
             .with_interrupter(interrupter)

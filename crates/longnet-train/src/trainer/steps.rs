@@ -7,7 +7,6 @@ use crate::data::{Cursor, Fingerprint, Tokens};
 use crate::loader::{Batch, Feed};
 use crate::metrics::Measured;
 use burn::data::dataloader::{DataLoader, Progress};
-use burn::module::Module;
 use burn_train::{
     EventProcessorTraining, InferenceStep, Interrupter, LearnerEvent, SupervisedLearningStrategy,
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
@@ -191,7 +190,7 @@ impl Fit<'_> {
 
     /// Evaluates; whether the result is the best so far.
     fn validate(&mut self, valid: &dyn DataLoader<Batch>, period: usize) -> bool {
-        let model = self.learner.model().valid();
+        let model = self.learner.evaluated();
         self.valid_event(LearnerEvent::StartSplit {
             epoch_number: period,
             total_items: valid.num_items(),
@@ -228,13 +227,14 @@ impl Fit<'_> {
         let contents = Contents {
             config: &self.strategy.config,
             model: &self.learner.model().lm,
-            averaged: None,
+            averaged: self.learner.average(),
             optimizer: self.learner.optimizer(),
             state: State {
                 step: self.learner.steps(),
                 cursor: self.cursor,
                 text: self.strategy.text.clone(),
                 best: self.best,
+                learner: *self.learner.state(),
                 ..State::default()
             },
         };

@@ -3,7 +3,8 @@
 use crate::loader::Batch;
 use crate::metrics::Measured;
 use burn::module::Module;
-use burn_longnet::model::LongNetLM;
+use burn::tensor::Tensor;
+use burn_longnet::model::{ChunkedLoss, LongNetLM};
 use burn_train::{InferenceStep, TrainOutput, TrainStep};
 
 /// A language model with what its steps need.
@@ -16,11 +17,26 @@ pub struct Trainee {
 }
 
 impl Trainee {
-    /// The loss of `batch` and its gradients, dropout drawn from `seed`.
-    pub fn learn(&self, batch: &Batch, seed: u64) -> TrainOutput<Measured> {
+    /// The loss of `batch` and the gradients of `factor` times it, dropout drawn from `seed`.
+    pub fn learn(
+        &self,
+        batch: &Batch,
+        seed: u64,
+        options: &ChunkedLoss,
+        factor: f64,
+    ) -> TrainOutput<Measured> {
         let (input, targets) = batch.input(&self.lm.devices()[0]);
-        let loss = self.lm.loss(input.seed(seed), targets);
-        let measured = self.measured(batch, loss.clone().into_scalar());
+        let terms = self.lm.loss_terms(input.seed(seed), targets, options);
+        let added = |x: Tensor<1>, is_on: bool| if is_on { x.into_scalar() } else { 0.0 };
+        let measured = Measured {
+            z_loss: added(terms.z_loss, options.z_loss > 0.0),
+            smoothing: added(terms.smoothing, options.label_smoothing > 0.0),
+            ..self.measured(batch, terms.cross_entropy.into_scalar())
+        };
+        let loss = match factor {
+            1.0 => terms.total,
+            factor => terms.total * factor,
+        };
         TrainOutput::new(self, loss.backward(), measured)
     }
 
@@ -40,7 +56,7 @@ impl TrainStep for Trainee {
     type Output = Measured;
 
     fn step(&self, batch: Batch) -> TrainOutput<Measured> {
-        self.learn(&batch, 0)
+        self.learn(&batch, 0, &ChunkedLoss::default(), 1.0)
     }
 }
 

@@ -57,6 +57,7 @@ fn the_loss_and_its_gradients_are_those_of_all_logits_at_once() {
             let options = ChunkedLoss {
                 chunk,
                 ignore_index: ignored,
+                ..ChunkedLoss::default()
             };
             let chunked = chunked_cross_entropy(
                 case.hidden.clone(),
@@ -90,6 +91,129 @@ fn the_loss_and_its_gradients_are_those_of_all_logits_at_once() {
     }
 }
 
+/// z-loss and smoothing as their papers have them, with all logits at once, in f64.
+fn plain_terms(case: &Case, ignored: i64, options: &ChunkedLoss) -> [Tensor<1>; 3] {
+    let logits = case.hidden.clone().matmul(case.weight.clone()) + case.bias.clone().unsqueeze();
+    let kept = case.targets.clone().not_equal_elem(ignored).float();
+    let kept = kept.cast(DType::F64);
+    let mean = |rows: Tensor<2>| (rows.squeeze_dim(1) * kept.clone()).sum() / kept.clone().sum();
+    let targets = case.targets.clone().clamp_min(0).unsqueeze_dim::<2>(1);
+    let log = log_softmax(logits.clone(), 1);
+    let nll = -log.clone().gather(1, targets);
+    let log_z = logits.exp().sum_dim(1).log();
+    let s = options.label_smoothing;
+    let smoothed = nll.clone() * (1.0 - s) - log.mean_dim(1) * s;
+    [
+        mean(nll.clone()),
+        mean(log_z.square()) * options.z_loss,
+        mean(smoothed - nll),
+    ]
+}
+
+#[test]
+fn z_loss_and_label_smoothing_are_added_with_their_exact_gradients() {
+    for (z_loss, label_smoothing) in [(0.3, 0.0), (0.0, 0.2), (0.05, 0.1), (0.0, 0.0)] {
+        for (dtype, chunk, close) in [
+            (DType::F32, 4, 1e-6),
+            (DType::F32, 1000, 1e-6),
+            (DType::F64, 4, 1e-12),
+            (DType::F64, ROWS, 1e-12),
+        ] {
+            let options = ChunkedLoss {
+                chunk,
+                ignore_index: Some(-7),
+                z_loss,
+                label_smoothing,
+            };
+            let cast = |dtype: DType| {
+                let case = case();
+                Case {
+                    hidden: case.hidden.cast(dtype).detach().require_grad(),
+                    weight: case.weight.cast(dtype).detach().require_grad(),
+                    bias: case.bias.cast(dtype).detach().require_grad(),
+                    targets: case.targets,
+                }
+            };
+            let (ours, exact) = (cast(dtype), cast(DType::F64));
+            let number = |x: &Tensor<1>| x.clone().into_scalar::<f64>();
+            let terms = chunked_loss(
+                ours.hidden.clone(),
+                ours.weight.clone(),
+                Some(ours.bias.clone()),
+                ours.targets.clone(),
+                &options,
+            );
+            let plain = plain_terms(&exact, -7, &options);
+            let found = [&terms.cross_entropy, &terms.z_loss, &terms.smoothing];
+            for (found, plain) in found.into_iter().zip(&plain) {
+                let error = (number(found) - number(plain)).abs();
+                assert!(error <= close, "{error} in {options:?}, {dtype:?}");
+            }
+            let [a, b, c] = plain;
+            let total = a + b + c;
+            assert!((number(&terms.total) - number(&total)).abs() <= close);
+            let (got, want) = ((terms.total * 3.0).backward(), (total * 3.0).backward());
+            let mut seen = 0;
+            let mut same = |ours: Option<Tensor<2>>, exact: Option<Tensor<2>>| {
+                let difference = ours.unwrap().cast(DType::F64) - exact.unwrap();
+                let largest = difference.abs().max().into_scalar::<f64>();
+                assert!(largest <= close, "{largest} in {options:?}, {dtype:?}");
+                seen += 1;
+            };
+            same(ours.hidden.grad(&got), exact.hidden.grad(&want));
+            same(ours.weight.grad(&got), exact.weight.grad(&want));
+            let row = |gradient: Option<Tensor<1>>| gradient.map(|g| g.unsqueeze());
+            same(row(ours.bias.grad(&got)), row(exact.bias.grad(&want)));
+            assert_eq!(seen, 3);
+            // Evaluation goes another way.
+            let inner = chunked_loss(
+                ours.hidden.inner(),
+                ours.weight.inner(),
+                Some(ours.bias.inner()),
+                ours.targets.inner(),
+                &options,
+            );
+            assert_eq!(number(&inner.z_loss), number(&terms.z_loss));
+            assert_eq!(number(&inner.smoothing), number(&terms.smoothing));
+            assert_eq!(number(&inner.cross_entropy), number(&terms.cross_entropy));
+        }
+    }
+}
+
+#[test]
+fn rows_that_do_not_count_add_nothing_either() {
+    let case = case();
+    let options = ChunkedLoss {
+        chunk: 4,
+        ignore_index: Some(-7),
+        z_loss: 0.5,
+        label_smoothing: 0.5,
+    };
+    let none = case.targets.zeros_like() - 7;
+    let terms = chunked_loss(
+        case.hidden.clone(),
+        case.weight,
+        Some(case.bias),
+        none,
+        &options,
+    );
+    assert_eq!(terms.total.clone().into_scalar::<f32>(), 0.0);
+    let gradient = case.hidden.grad(&terms.total.backward()).unwrap();
+    assert_eq!(gradient.abs().max().into_scalar::<f32>(), 0.0);
+}
+
+#[test]
+#[should_panic(expected = "the label smoothing is 1, but must be 0 or more and below 1")]
+fn smoothing_that_leaves_the_target_nothing_is_refused() {
+    let case = case();
+    let options = ChunkedLoss {
+        ignore_index: Some(-7),
+        label_smoothing: 1.0,
+        ..ChunkedLoss::default()
+    };
+    chunked_cross_entropy(case.hidden, case.weight, None, case.targets, &options);
+}
+
 #[test]
 fn the_likelihoods_average_to_the_loss() {
     let Case {
@@ -101,6 +225,7 @@ fn the_likelihoods_average_to_the_loss() {
     let options = ChunkedLoss {
         chunk: 5,
         ignore_index: Some(-7),
+        ..ChunkedLoss::default()
     };
     let nll = chunked_nll(
         hidden.clone(),
@@ -121,6 +246,7 @@ fn nothing_that_counts_is_a_loss_of_zero_without_gradient() {
     let options = ChunkedLoss {
         chunk: 4,
         ignore_index: Some(-7),
+        ..ChunkedLoss::default()
     };
     let none = case.targets.zeros_like() - 7;
     let loss = chunked_cross_entropy(case.hidden.clone(), case.weight, None, none, &options);
@@ -147,6 +273,7 @@ fn half_precision_keeps_the_gradients_of_means_of_many_rows() {
             &ChunkedLoss {
                 chunk: 512,
                 ignore_index: None,
+                ..ChunkedLoss::default()
             },
         );
         // As loss scaling does.
@@ -168,6 +295,7 @@ fn half_precision_sums_any_number_of_rows() {
     let options = ChunkedLoss {
         chunk: rows,
         ignore_index: None,
+        ..ChunkedLoss::default()
     };
     let targets = Tensor::zeros([rows], &device);
     let loss = chunked_cross_entropy(ones([rows, 1]), weight.clone(), None, targets, &options);
@@ -196,6 +324,7 @@ fn rows_that_do_not_count_may_hold_anything() {
         let options = ChunkedLoss {
             chunk: 4,
             ignore_index: Some(-7),
+            ..ChunkedLoss::default()
         };
         let run = |hidden: Tensor<2>| {
             let hidden = leaf(hidden);
@@ -234,6 +363,7 @@ fn with_target(row: usize, target: i64) {
     let options = ChunkedLoss {
         chunk: 4,
         ignore_index: Some(-7),
+        ..ChunkedLoss::default()
     };
     chunked_nll(case.hidden, case.weight, None, case.targets, &options);
 }

@@ -11,12 +11,15 @@ fn checkpointed_layers_have_the_gradients_of_plain_ones_dropout_included() {
             .with_attention_dropout(0.2)
             .with_activation_dropout(0.1);
         let plain = config.init(&device);
-        let mut checkpointed = plain.clone();
-        checkpointed.config.checkpoint_activations = true;
-        assert_eq!(
-            gradients(&plain, Some(9)),
-            gradients(&checkpointed, Some(9))
-        );
+        for layers in [None, Some(vec![1]), Some(vec![0, 2]), Some(vec![])] {
+            let mut checkpointed = plain.clone();
+            checkpointed.config.checkpoint_activations = true;
+            checkpointed.config.checkpoint_layers = layers;
+            assert_eq!(
+                gradients(&plain, Some(9)),
+                gradients(&checkpointed, Some(9))
+            );
+        }
         assert_ne!(gradients(&plain, Some(9)), gradients(&plain, Some(8)));
     }
 }

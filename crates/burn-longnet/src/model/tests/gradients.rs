@@ -1,6 +1,7 @@
 //! Gradients of every parameter, in every precision.
 
 use super::*;
+use burn::module::ModuleMapper;
 
 #[test]
 fn every_parameter_learns_and_is_counted() {
@@ -52,6 +53,54 @@ fn half_precision_has_a_finite_loss_and_gradients_of_its_own_dtype() {
                 let loss = loss.into_scalar::<f32>();
                 assert!((1.5..5.0).contains(&loss), "{loss}");
             }
+        }
+    }
+}
+
+/// Casts what is no embedding.
+struct Layers {
+    dtype: DType,
+    embeddings: usize,
+}
+
+impl ModuleMapper for Layers {
+    fn enter_module(&mut self, _name: &str, container_type: &str) {
+        self.embeddings += usize::from(container_type.contains("Embedding"));
+    }
+
+    fn exit_module(&mut self, _name: &str, container_type: &str) {
+        self.embeddings -= usize::from(container_type.contains("Embedding"));
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        match self.embeddings {
+            0 => ToDtype(self.dtype).map_float(param),
+            _ => param,
+        }
+    }
+}
+
+#[test]
+fn wide_embeddings_of_narrow_layers_have_wide_gradients() {
+    let (tokens, targets) = tokens(&Device::default());
+    let embedding = |model: &LongNetLM| {
+        let gradients = model.loss(tokens.clone(), targets.clone()).backward();
+        model.embedding.weight.grad(&gradients).unwrap()
+    };
+    for dtype in [DType::BF16, DType::F16] {
+        for config in configs() {
+            let model = config.init(&Device::default().autodiff());
+            let (found, exact) = (
+                embedding(&model.clone().map(&mut Layers {
+                    dtype,
+                    embeddings: 0,
+                })),
+                embedding(&model),
+            );
+            assert_eq!(found.dtype(), DType::F32);
+            let off = (found - exact.clone()).square().sum() / exact.square().sum();
+            let off = off.into_scalar::<f32>().sqrt();
+            assert!(off < 0.05, "{off} in {dtype:?}");
         }
     }
 }

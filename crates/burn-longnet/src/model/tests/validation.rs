@@ -17,6 +17,9 @@ fn what_cannot_work_is_an_error_that_names_the_field() {
         "attention_dropout"
     );
     assert_eq!(field(LongNetLMConfig::new(13, 16, 0, 4)), "n_layers");
+    let layers = |layers: Vec<usize>| config().with_checkpoint_layers(Some(layers));
+    assert_eq!(field(layers(vec![0, 3])), "checkpoint_layers");
+    layers(vec![2, 0]).validate(DType::F32).unwrap();
     for broken in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         assert_eq!(field(config().with_rotary_theta(broken)), "rotary_theta");
         assert_eq!(

@@ -1,49 +1,8 @@
-//! AdamW as the paper trains, and the norm of the whole gradient.
+//! The norm of the whole gradient.
 
-use crate::config::sections::Train;
-use burn::module::{Module, ModuleVisitor, Param, ParamGroup, ParamId};
-use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use burn_longnet::optim::AdamW;
-
-/// AdamW for `model`: matrices decay; norms, biases and embeddings do not.
-pub fn optimizer<M: Module>(train: &Train, model: &M) -> ModuleOptimizer {
-    let adamw = |decay: f64| {
-        let [beta1, beta2, eps] = [train.beta1, train.beta2, train.eps].map(|x| x as f32);
-        AdamW::new(beta1, beta2, eps, decay as f32)
-    };
-    let mut plain = Plain::default();
-    model.visit(&mut plain);
-    ModuleOptimizer::from(adamw(train.weight_decay)).with_group(
-        ParamGroup::from_ids(plain.ids),
-        adamw(0.0),
-        None,
-    )
-}
-
-/// Collects the parameters that do not decay.
-#[derive(Default)]
-struct Plain {
-    path: Vec<String>,
-    ids: Vec<ParamId>,
-}
-
-impl ModuleVisitor for Plain {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let embedding = self.path.iter().any(|part| part.contains("Embedding"));
-        if D < 2 || embedding {
-            self.ids.push(param.id);
-        }
-    }
-
-    fn enter_module(&mut self, _name: &str, container_type: &str) {
-        self.path.push(container_type.into());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-}
 
 /// Multiplies `grads` by `scale` and then, if their norm over all parameters of `model` exceeds
 /// `max`, by what brings it to `max` (0: no limit). Returns the norm before clipping.
@@ -114,14 +73,13 @@ impl ModuleVisitor for Scale {
 mod tests {
     use super::*;
     use burn::module::Module;
-    use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
+    use burn::nn::{Linear, LinearConfig};
     use burn::tensor::Device;
 
     #[derive(Module, Debug)]
     struct Two {
         a: Linear,
         b: Linear,
-        embedding: Embedding,
     }
 
     fn two() -> Two {
@@ -129,7 +87,6 @@ mod tests {
         Two {
             a: LinearConfig::new(3, 2).init(&device),
             b: LinearConfig::new(2, 4).init(&device),
-            embedding: EmbeddingConfig::new(5, 3).init(&device),
         }
     }
 
@@ -173,41 +130,5 @@ mod tests {
         let model = two();
         let (_, measured) = scale_and_clip(&model, grads(&model, f64::NAN), 1.0, 1.0);
         assert!(measured.is_nan());
-    }
-
-    #[test]
-    fn matrices_decay_and_biases_and_embeddings_do_not() {
-        let model = two();
-        let train = Train {
-            weight_decay: 0.5,
-            ..Train::default()
-        };
-        let mut optimizer = optimizer(&train, &model);
-        // A gradient of 0 leaves decay alone to change a parameter.
-        let all = model.a.weight.val().sum()
-            + model.a.bias.as_ref().unwrap().val().sum()
-            + model.embedding.weight.val().sum();
-        let grads = GradientsParams::from_grads(all.mul_scalar(0.0).backward(), &model);
-        let bias = model.a.bias.as_ref().unwrap().val().into_data();
-        let (matrix, table) = (
-            model.a.weight.val().into_data(),
-            model.embedding.weight.val().into_data(),
-        );
-        let model = optimizer.step(0.1, model, grads);
-        let expected = Tensor::<2>::from_data(matrix, &Device::default()).mul_scalar(0.95);
-        model
-            .a
-            .weight
-            .val()
-            .into_data()
-            .assert_approx_eq::<f32>(&expected.into_data(), Default::default());
-        model
-            .embedding
-            .weight
-            .val()
-            .into_data()
-            .assert_eq(&table, true);
-        let after = model.a.bias.as_ref().unwrap().val().into_data();
-        after.assert_eq(&bias, true);
     }
 }
