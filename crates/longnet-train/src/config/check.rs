@@ -1,5 +1,6 @@
 //! Values that are out of range or at odds with each other.
 
+use super::sections::AttentionKind;
 use super::sections::{Decay, NumberFormat, OptimizerKind};
 use super::stage::largest;
 use super::value::Value;
@@ -7,7 +8,7 @@ use super::{ConfigError, Origin, Recompute, Resolved, Stage};
 use crate::optim::Settings;
 use burn::tensor::DType;
 use burn_longnet::model::Positions;
-use burn_longnet::pattern::DilatedPattern;
+use burn_longnet::pattern::{BlockGrid, DilatedPattern};
 
 /// All problems of a config whose types are right.
 pub(super) fn check(resolved: &Resolved) -> Vec<ConfigError> {
@@ -38,6 +39,8 @@ const LIMITS: &[(&str, i64)] = &[
     ("model.kv_heads", 1 << 20),
     ("model.layers", 1 << 16),
     ("model.ffn", 1 << 24),
+    ("attention.block", 1 << 31),
+    ("attention.top_k", 1 << 31),
     ("data.context", 1 << 31),
     ("data.valid_block", 1 << 40),
     ("train.steps", 1 << 40),
@@ -180,6 +183,32 @@ impl Problems<'_> {
     fn attention(&mut self) {
         let (m, a) = (&self.resolved.config.model, &self.resolved.config.attention);
         self.share("attention.dropout", a.dropout);
+        self.require(!a.kind.is_empty(), &["attention.kind"], || {
+            "names no kind; the kinds are \"dilated\", \"block-sparse\" and \"adaptive\"".into()
+        });
+        let has = |kind| a.kind.contains(&kind);
+        self.at_least("attention.block", a.block, 1);
+        self.at_least("attention.top_k", a.top_k, 1);
+        let blocks = has(AttentionKind::BlockSparse);
+        let keys = ["attention.kind", "attention.pattern"];
+        self.require(!blocks || a.pattern.is_some(), &keys, || {
+            "block-sparse layers need attention.pattern, such as \"window(1024) | global(128)\""
+                .into()
+        });
+        self.require(blocks || a.pattern.is_none(), &["attention.pattern"], || {
+            "is read by block-sparse layers only; add \"block-sparse\" to attention.kind or leave it out".into()
+        });
+        if let Some(pattern) = &a.pattern {
+            let grid = BlockGrid::square(self.resolved.config.data.context.max(1), a.block.max(1));
+            let error = pattern.head_groups(m.heads.max(1), grid, true).err();
+            let keys = ["attention.pattern", "attention.block", "model.heads"];
+            self.require(error.is_none(), &keys, || {
+                error.map_or_else(String::new, |e| e.to_string())
+            });
+        }
+        if !has(AttentionKind::Dilated) {
+            return;
+        }
         let keys = ["attention.segments", "attention.dilations"];
         let pattern = DilatedPattern::from_lists(m.heads.max(1), &a.segments, &a.dilations)
             .and_then(|builder| builder.build());
