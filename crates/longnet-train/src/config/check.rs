@@ -1,13 +1,15 @@
 //! Values that are out of range or at odds with each other.
 
+use super::sections::AttentionKind;
 use super::sections::{Decay, NumberFormat, OptimizerKind};
 use super::stage::largest;
 use super::value::Value;
 use super::{ConfigError, Origin, Recompute, Resolved, Stage};
+use crate::data::tokenizer::BYTE;
 use crate::optim::Settings;
 use burn::tensor::DType;
 use burn_longnet::model::Positions;
-use burn_longnet::pattern::DilatedPattern;
+use burn_longnet::pattern::{BlockGrid, DilatedPattern};
 
 /// All problems of a config whose types are right.
 pub(super) fn check(resolved: &Resolved) -> Vec<ConfigError> {
@@ -33,11 +35,14 @@ pub(super) fn check(resolved: &Resolved) -> Vec<ConfigError> {
 /// The largest value of each field that has a limit: what the arithmetic of sizes and the devices of
 /// today can hold, with room to spare.
 pub(super) const LIMITS: &[(&str, i64)] = &[
+    ("model.vocab", 1 << 24),
     ("model.d_model", 1 << 20),
     ("model.heads", 1 << 20),
     ("model.kv_heads", 1 << 20),
     ("model.layers", 1 << 16),
     ("model.ffn", 1 << 24),
+    ("attention.block", 1 << 31),
+    ("attention.top_k", 1 << 31),
     ("data.context", 1 << 31),
     ("data.valid_block", 1 << 40),
     ("train.steps", 1 << 40),
@@ -103,6 +108,10 @@ impl Problems<'_> {
             let value = self.value(key).and_then(|v| v.as_integer()).unwrap_or(0);
             self.require(value <= most, &[key], || format!("must be {most} or less"));
         }
+        let config = &self.resolved.config;
+        let (d, t) = (&config.data, &config.train);
+        self.stages("data.context_schedule", &d.context_schedule, 2, d.context);
+        self.stages("train.batch_schedule", &t.batch_schedule, 1, 1 << 16);
     }
 
     /// A number above 0 that the device, which computes in f32, does not take for 0 or infinite.
@@ -180,6 +189,32 @@ impl Problems<'_> {
     fn attention(&mut self) {
         let (m, a) = (&self.resolved.config.model, &self.resolved.config.attention);
         self.share("attention.dropout", a.dropout);
+        self.require(!a.kind.is_empty(), &["attention.kind"], || {
+            "names no kind; the kinds are \"dilated\", \"block-sparse\" and \"adaptive\"".into()
+        });
+        let has = |kind| a.kind.contains(&kind);
+        self.at_least("attention.block", a.block, 1);
+        self.at_least("attention.top_k", a.top_k, 1);
+        let blocks = has(AttentionKind::BlockSparse);
+        let keys = ["attention.kind", "attention.pattern"];
+        self.require(!blocks || a.pattern.is_some(), &keys, || {
+            "block-sparse layers need attention.pattern, such as \"window(1024) | global(128)\""
+                .into()
+        });
+        self.require(blocks || a.pattern.is_none(), &["attention.pattern"], || {
+            "is read by block-sparse layers only; add \"block-sparse\" to attention.kind or leave it out".into()
+        });
+        if let Some(pattern) = &a.pattern {
+            let grid = BlockGrid::square(self.resolved.config.data.context.max(1), a.block.max(1));
+            let error = pattern.head_groups(m.heads.max(1), grid, true).err();
+            let keys = ["attention.pattern", "attention.block", "model.heads"];
+            self.require(error.is_none(), &keys, || {
+                error.map_or_else(String::new, |e| e.to_string())
+            });
+        }
+        if !has(AttentionKind::Dilated) {
+            return;
+        }
         let keys = ["attention.segments", "attention.dilations"];
         let pattern = DilatedPattern::from_lists(m.heads.max(1), &a.segments, &a.dilations)
             .and_then(|builder| builder.build());
@@ -202,8 +237,33 @@ impl Problems<'_> {
                 });
             }
         }
+        let byte = d.tokenizer == BYTE;
+        let room = !byte || self.resolved.config.model.vocab >= 256;
+        self.require(room, &["model.vocab", "data.tokenizer"], || {
+            "must be 256 or more for bytes as tokens; leave it out, or 0, to take the tokenizer's number"
+                .into()
+        });
+        self.require(!d.tokenizer.is_empty(), &["data.tokenizer"], || {
+            "must be 'byte' or the path of a tokenizer.json".into()
+        });
+        self.require(!d.field.is_empty(), &["data.field"], || {
+            "must name a field of JSONL or a column of Parquet, such as 'text'".into()
+        });
+        let matched = d.weights.is_empty() || d.weights.len() == d.paths.len();
+        self.require(matched, &["data.weights", "data.paths"], || {
+            format!(
+                "{} weights for {} paths; give one for each, or none to take them as one text",
+                d.weights.len(),
+                d.paths.len()
+            )
+        });
+        let sum: f64 = d.weights.iter().sum();
+        let good = sum.is_finite() && d.weights.iter().all(|&weight| weight > 0.0);
+        self.require(good, &["data.weights"], || {
+            "each must be above 0 and finite, such as [0.7, 0.3]; leave a path out that should not be learned"
+                .into()
+        });
         self.at_least("data.context", d.context, 2);
-        self.stages("data.context_schedule", &d.context_schedule, 2, d.context);
         self.at_least("data.valid_block", d.valid_block, 2);
         let ok = d.valid_fraction > 0.0 && d.valid_fraction <= 0.5;
         self.require(ok, &["data.valid_fraction"], || {
@@ -229,7 +289,6 @@ impl Problems<'_> {
                 t.warmup, t.steps
             )
         });
-        self.stages("train.batch_schedule", &t.batch_schedule, 1, 1 << 16);
         self.optimizer();
         self.decay();
         self.positive("train.lr", t.lr);
@@ -257,7 +316,8 @@ impl Problems<'_> {
         }
         let d = &self.resolved.config.data;
         let batch = largest(&t.batch_schedule, t.batch);
-        let tokens = batch as u64 * largest(&d.context_schedule, d.context) as u64;
+        let context = largest(&d.context_schedule, d.context);
+        let tokens = (batch as u64).saturating_mul(context as u64);
         self.require(
             tokens <= MOST_TOKENS,
             &["train.batch", "train.batch_schedule", "data.context"],

@@ -3,9 +3,9 @@
 use super::section::section;
 use super::value::choices;
 use super::{Recompute, Stage};
-use burn_longnet::attention::QkNorm;
+use burn_longnet::attention::{BlockScorer, QkNorm};
 use burn_longnet::model::{Activation, Positions, Residual};
-use burn_longnet::pattern::{HeadAssignment, HeadOffset, MixGradient, Precision};
+use burn_longnet::pattern::{BlockPattern, HeadAssignment, HeadOffset, MixGradient, Precision};
 
 choices!(Activation { Gelu = "gelu", Relu = "relu", Swish = "swish", SwiGlu = "swiglu" });
 choices!(Residual {
@@ -102,17 +102,21 @@ pub enum OnNonFinite {
 }
 choices!(OnNonFinite { Stop = "stop", Skip = "skip" });
 
-/// What turns bytes into tokens.
+/// What tokens see of other documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenizerKind {
-    /// Every byte is a token: a vocabulary of 256.
-    Byte,
+pub enum Documents {
+    /// The text is one: a window may reach over the ends of documents, and all of it is seen.
+    Continuous,
+    /// A token sees its own document only, and no document predicts the next one.
+    Masked,
 }
-choices!(TokenizerKind { Byte = "byte" });
+choices!(Documents { Continuous = "continuous", Masked = "masked" });
 
 section! {
     /// The network.
     Model = "model" {
+        /// Token ids. 0: as many as the tokenizer has.
+        vocab: usize = 0,
         /// Width of the residual stream; a multiple of heads.
         d_model: usize = 256,
         /// Query heads of each attention layer.
@@ -148,12 +152,39 @@ section! {
     }
 }
 
+/// What a layer's queries see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttentionKind {
+    /// Dilated branches.
+    Dilated,
+    /// Blocks of a pattern.
+    BlockSparse,
+    /// Blocks chosen by what they hold.
+    Adaptive,
+}
+choices!(AttentionKind {
+    Dilated = "dilated",
+    BlockSparse = "block-sparse",
+    Adaptive = "adaptive",
+});
+choices!(BlockScorer { Learned = "learned", Mean = "mean" });
+
 section! {
-    /// The dilated attention pattern.
+    /// Which positions see each other.
     Attention = "attention" {
-        /// Segment length of each branch, in tokens.
+        /// The kind of attention: dilated, block-sparse or adaptive; a list of kinds is for the layers in turn.
+        kind: Vec<AttentionKind> = vec![AttentionKind::Dilated],
+        /// block-sparse: which blocks see each other, such as "window(1024) | global(128)". A list of heads may hold dilated ones.
+        pattern: Option<BlockPattern> = None,
+        /// block-sparse, adaptive: tokens of a block.
+        block: usize = 128,
+        /// adaptive: key blocks that a block of queries sees, its own among them.
+        top_k: usize = 8,
+        /// adaptive: how blocks are scored: learned, or mean (of their vectors, without parameters).
+        scorer: BlockScorer = BlockScorer::Learned,
+        /// dilated: segment length of each branch, in tokens.
         segments: Vec<usize> = vec![2048, 4096, 8192, 16384, 32768],
-        /// Dilation rate of each branch.
+        /// dilated: dilation rate of each branch.
         dilations: Vec<usize> = vec![1, 2, 4, 6, 12],
         /// Which heads run which branches: all (every head every branch) or grouped.
         assignment: HeadAssignment = HeadAssignment::All,
@@ -171,23 +202,31 @@ section! {
 section! {
     /// The text to learn.
     Data = "data" {
-        /// Files, folders and globs; relative ones start at root.
+        /// Files, folders, globs and folders of shards; relative ones start at root.
         paths: Vec<String> = vec![],
+        /// Share of the training tokens from each entry of paths. Empty: all of them are one text.
+        weights: Vec<f64> = vec![],
         /// Folder that relative paths start from; relative to the working directory.
         root: String = ".".into(),
         /// File name endings taken from folders and globs, without the dot. Empty: all.
         extensions: Vec<String> = vec![],
         /// Globs of files to leave out, matched against the path below root.
         exclude: Vec<String> = vec![],
-        /// What turns bytes into tokens: byte.
-        tokenizer: TokenizerKind = TokenizerKind::Byte,
+        /// Field of JSONL (.jsonl, also .gz and .zst) or column of Parquet that holds the text.
+        field: String = "text".into(),
+        /// What turns text into tokens: byte, or the path of a tokenizer.json, which starts at root.
+        tokenizer: String = "byte".into(),
+        /// Token after each document. Empty: the tokenizer's usual one, such as <|endoftext|>; with byte none.
+        end_token: String = "".into(),
+        /// What tokens see of other documents: continuous (all) or masked (nothing).
+        documents: Documents = Documents::Continuous,
         /// Tokens of one training sequence.
         context: usize = 4096,
         /// Other contexts, none longer, as [from step, tokens]: [[1, 512], [1000, 4096]] starts short. Before the first: context.
         context_schedule: Vec<Stage> = vec![],
-        /// Share of the bytes held out for validation, above 0 and up to 0.5.
+        /// Share of the tokens held out for validation, above 0 and up to 0.5.
         valid_fraction: f64 = 0.05,
-        /// Validation text is held out in blocks of up to this many bytes of one file.
+        /// Validation text is held out in blocks of up to this many tokens of one file.
         valid_block: usize = 65536,
     }
 }

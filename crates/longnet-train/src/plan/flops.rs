@@ -20,25 +20,31 @@ impl Flops {
     pub fn of(config: &Config) -> (Self, f64) {
         let (m, n) = (&config.model, config.data.context);
         let head = m.d_model / m.heads;
-        let kv_heads = m.kv_heads.unwrap_or(m.heads);
-        let schedule = config
-            .pattern()
-            .schedule(Span::full(n))
-            .expect("a masked tail has a schedule at every length");
-        let cost = schedule.cost(&Sizes {
-            batch: 1,
-            kv_heads,
-            d: head,
-            d_v: head,
-            bytes_per_element: 4,
-        });
-        let products = cost.forward_flops + cost.backward_flops;
-        let attention = products as f64 * m.layers as f64 / n as f64;
+        // Kinds of attention take turns.
+        let kinds = config.attention.kind.len().clamp(1, m.layers);
+        let (mut pairs, mut products) = (0.0, 0.0);
+        for kind in 0..kinds {
+            let layers = (m.layers - kind).div_ceil(kinds) as f64;
+            for group in config.head_groups(kind, n) {
+                let schedule = group.pattern.schedule(Span::full(n));
+                let schedule = schedule.expect("a masked tail has a schedule at every length");
+                let cost = schedule.cost(&Sizes {
+                    batch: 1,
+                    kv_heads: group.heads.len(),
+                    d: head,
+                    d_v: head,
+                    bytes_per_element: 4,
+                });
+                pairs += layers * cost.pairs as f64;
+                products += layers * (cost.forward_flops + cost.backward_flops) as f64;
+            }
+        }
+        let attention = products / n as f64;
         let flops = Self {
             weights: 6.0 * Self::of_weights(config),
             attention,
         };
-        (flops, cost.pairs as f64 / (n * m.heads) as f64)
+        (flops, pairs / (n * m.heads * m.layers) as f64)
     }
 
     /// Elements of the matrices that multiply each token, the head's among them.

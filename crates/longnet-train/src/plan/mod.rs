@@ -15,6 +15,7 @@ pub use ledger::{Bytes, Moment, Part};
 pub use units::{UnitError, bytes, parse_bytes, parse_flops};
 
 use crate::config::Config;
+use crate::config::sections::AttentionKind;
 use crate::estimate::si;
 use shape::Shape;
 use std::fmt;
@@ -124,7 +125,10 @@ pub fn longest_context(config: &Config, devices: usize, memory: f64) -> Option<u
         }
     }
     let context = good * UNIT;
+    let dilated = config.attention.kind.iter();
+    let dilated = dilated.copied().all(|kind| kind == AttentionKind::Dilated);
     let longest = config.attention.segments.iter().max().copied();
+    let longest = longest.filter(|_| dilated);
     let whole = longest.map_or(context, |longest| context / longest * longest);
     Some(if whole > 0 { whole } else { context })
 }

@@ -2,7 +2,7 @@
 
 use super::{Learner, Prepared, TrainError, Trainee};
 use crate::checkpoint::{self, Contents, State};
-use crate::data::{Cursor, Tokens};
+use crate::data::{Cursor, Mixture, Tokens};
 use crate::loader::Feed;
 use crate::machine::Machine;
 use crate::memory::Resident;
@@ -11,7 +11,6 @@ use crate::plan::{Flops, Plan};
 use crate::schedule::context;
 use burn::module::Module;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// The largest deviation of a plan that held, as a share of what was measured.
 pub const TOLERANCE: f64 = 0.1;
@@ -68,13 +67,14 @@ impl Prepared {
         let text = mapped.min(self.text.train.bytes() + self.text.valid.bytes());
         let device = self.lm.devices().into_iter().next();
         let machine = device.and_then(|device| Machine::measure(&device));
-        let train = Arc::new(self.text.train.clone());
+        let train = &self.text.train;
         let trainee = Trainee {
             lm: self.lm,
             bytes_per_token: train.bytes() as f64 / train.len() as f64,
         };
         let mut learner = Learner::new(&config, trainee);
-        let mut feed = Feed::new(train, config.train.seed as u64, Cursor::default());
+        let sources = Mixture::from(&self.text);
+        let mut feed = Feed::new(sources, config.train.seed as u64, Cursor::default());
         let mut step = Measured::default();
         for _ in 0..2 {
             let measured = learner.step(&mut feed, &|| false)?;
@@ -98,6 +98,7 @@ impl Prepared {
             model: &learner.model().lm,
             averaged: learner.average(),
             optimizer: learner.optimizer(),
+            tokenizer: self.text.train.text().tokenizer().file(),
             state: State {
                 step: 2,
                 cursor: feed.cursor(),
