@@ -119,7 +119,14 @@ fn a_full_disk_leaves_no_draft_and_files_have_the_mode_of_the_umask() {
         .map(|entry| entry.unwrap().file_name())
         .collect();
     left.sort();
-    assert_eq!(left, [".lock", "config.toml", "log.jsonl"]);
+    let expected = [
+        ".lock",
+        "config.toml",
+        "log.jsonl",
+        "machine.json",
+        "tensorboard",
+    ];
+    assert_eq!(left, expected);
 
     assert!(shell("").status.success());
     for entry in fs::read_dir(place.path("runs/tiny/step-000012")).unwrap() {
