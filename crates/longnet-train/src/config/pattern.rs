@@ -26,6 +26,10 @@ impl Value for BlockPattern {
         Err(reason)
     }
 
+    fn schema() -> serde_json::Value {
+        serde_json::json!({"type": ["string", "object"]})
+    }
+
     /// As text, which says all that the table does.
     fn write(&self) -> Option<toml::Value> {
         Some(toml::Value::String(self.to_string()))
