@@ -71,6 +71,17 @@ Examples:
     longnet generate --run runs/quickstart --prompt 'fn ' --stop '}' --stop $'\\n\\n' --min-p 0.05
     head -c 2000 src/lib.rs | longnet generate --run runs/quickstart --prompt-file -";
 
+const PREPARE_EXAMPLES: &str = "\
+Examples:
+    longnet data prepare wiki/*.jsonl.zst --out shards/wiki --set data.tokenizer=tokenizer.json
+    longnet data prepare configs/mine.toml --out shards/mine
+    longnet train configs/mine.toml --set data.paths=shards/mine";
+
+const TOKENIZER_EXAMPLES: &str = "\
+Examples:
+    longnet tokenizer train books/*.txt --vocab 16384 --out tokenizer.json
+    longnet tokenizer train dump.parquet --vocab 32000 --out tokenizer.json --set data.field=body";
+
 /// Train, evaluate and run LongNet language models
 #[derive(Debug, Parser)]
 #[command(name = "longnet", version, after_help = FIRST_STEPS)]
@@ -99,6 +110,69 @@ pub enum Command {
     /// Look at a config without running it
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Turn text into tokens once for many runs, and check what was made
+    #[command(subcommand)]
+    Data(DataCommand),
+    /// Make a tokenizer
+    #[command(subcommand)]
+    Tokenizer(TokenizerCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DataCommand {
+    /// Make token shards of text, JSONL (also .gz and .zst) and Parquet
+    ///
+    /// One shard for each file, as many at a time as there are cores. What was interrupted goes on
+    /// where it was when the same command is given again. data.paths may then name the folder.
+    #[command(after_help = PREPARE_EXAMPLES)]
+    Prepare(PrepareArgs),
+    /// Read whole shards and compare them with their checksums
+    Check {
+        /// Folders that 'longnet data prepare' has made.
+        #[arg(required = true)]
+        folders: Vec<PathBuf>,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct PrepareArgs {
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// Folder for the shards; it is made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenizerCommand {
+    /// Learn a byte-level BPE from text
+    ///
+    /// The result is a tokenizer.json of Hugging Face with the 256 bytes, <|endoftext|>, and what most
+    /// often stands together. The same text gives the same file.
+    #[command(after_help = TOKENIZER_EXAMPLES)]
+    Train(TokenizerTrainArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct TokenizerTrainArgs {
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// The file to write, which must not be there yet.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Number of tokens.
+    #[arg(long, value_name = "N")]
+    pub vocab: usize,
+}
+
+/// Text, named by a config or file by file.
+#[derive(Debug, ClapArgs)]
+pub struct InputArgs {
+    /// A config (one file that ends in .toml), or files, folders and globs, as data.paths of a config.
+    #[arg(required = true)]
+    pub input: Vec<String>,
+    #[command(flatten)]
+    pub set: SetArgs,
 }
 
 #[derive(Debug, ClapArgs)]

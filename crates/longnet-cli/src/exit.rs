@@ -3,7 +3,7 @@
 use longnet_train::backend::BackendError;
 use longnet_train::checkpoint::{CheckpointError, OpenError};
 use longnet_train::config::{ConfigErrors, Resolved};
-use longnet_train::data::DataError;
+use longnet_train::data::{DataError, TokenizerError};
 use longnet_train::evaluate::EvalError;
 use longnet_train::generate::SamplingError;
 use longnet_train::trainer::TrainError;
@@ -47,6 +47,12 @@ pub enum Failure {
     /// Standard output cannot be written.
     #[error("cannot write standard output: {0}")]
     Output(std::io::Error),
+}
+
+impl From<TokenizerError> for Failure {
+    fn from(error: TokenizerError) -> Self {
+        Self::Data(error.into())
+    }
 }
 
 impl From<OpenError> for Failure {

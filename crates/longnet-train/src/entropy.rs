@@ -1,5 +1,7 @@
 //! How predictable text is without a model.
 
+use std::borrow::Cow;
+
 /// Bits per byte of the best predictors that know nothing, or only the byte before.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Entropy {
@@ -12,16 +14,23 @@ pub struct Entropy {
 impl Entropy {
     /// The empirical entropies of the bytes of `slices`, taken as one text. 0 for an empty text.
     pub fn of<'a>(slices: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        Self::of_parts(slices.into_iter().map(Cow::Borrowed))
+    }
+
+    /// As [`of`](Self::of), of parts that may be made on the way.
+    pub fn of_parts<'a>(parts: impl IntoIterator<Item = Cow<'a, [u8]>>) -> Self {
         let mut single = vec![0u64; 256];
         let mut pairs = vec![0u64; 256 * 256];
         let mut before = None;
-        for &byte in slices.into_iter().flatten() {
-            let byte = usize::from(byte);
-            single[byte] += 1;
-            if let Some(before) = before {
-                pairs[before * 256 + byte] += 1;
+        for part in parts {
+            for &byte in part.iter() {
+                let byte = usize::from(byte);
+                single[byte] += 1;
+                if let Some(before) = before {
+                    pairs[before * 256 + byte] += 1;
+                }
+                before = Some(byte);
             }
-            before = Some(byte);
         }
         let total: u64 = single.iter().sum();
         let conditional: f64 = pairs.chunks(256).map(surprise).sum();

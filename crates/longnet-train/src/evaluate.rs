@@ -21,35 +21,35 @@ pub use burn_longnet::model::LongNetLM;
 pub use error::EvalError;
 pub use lengths::{Length, lengths};
 
-use crate::data::Windows;
+use crate::data::{DataError, Windows};
 use crate::loader::Loader;
 use crate::metrics::Measured;
-use burn::data::dataloader::DataLoader;
-use burn::module::Module;
 use std::time::Instant;
 
 /// Mean loss over a text, each token but the first predicted once.
 pub type Evaluation = Measured;
 
 /// Evaluates `lm` on all of `windows`, `batch` at a time.
-pub fn evaluate(lm: &LongNetLM, windows: &Windows, batch: usize) -> Evaluation {
-    let device = lm.devices()[0].clone();
+///
+/// # Errors
+///
+/// Text that has become unreadable.
+pub fn evaluate(lm: &LongNetLM, windows: &Windows, batch: usize) -> Result<Evaluation, DataError> {
     let started = Instant::now();
     let (mut sum, mut tokens) = (0.0, 0);
-    for batch in Loader::in_order(windows.clone(), batch, 0).iter() {
-        let batch = batch.expect("windows of a mapped text can be read");
-        let (inputs, targets) = batch.tensors(&device);
-        let loss: f64 = lm.loss(inputs, targets).into_scalar();
+    for batch in Loader::in_order(windows.clone(), batch, 0).pass() {
+        let batch = batch?;
+        let loss: f64 = batch.loss(lm).into_scalar();
         sum += loss * batch.targets() as f64;
         tokens += batch.targets();
     }
-    Evaluation {
-        loss: sum / tokens as f64,
+    Ok(Evaluation {
+        loss: sum / tokens.max(1) as f64,
         tokens,
         bytes_per_token: windows.tokens().bytes() as f64 / windows.tokens().len() as f64,
         seconds: started.elapsed().as_secs_f64(),
         ..Evaluation::default()
-    }
+    })
 }
 
 /// Which bucket `n`, above 0, falls into: up to 1, 2, 4, 8, and so on. So the last bucket of a length

@@ -7,7 +7,7 @@ pub use outlet::{Flow, Outlet};
 
 use crate::config::Config;
 use crate::config::sections::Generate;
-use crate::data::Tokenizer;
+use crate::data::{Decoder, Tokenizer};
 use burn_longnet::model::{LongNetLM, Sampling};
 use std::ops::ControlFlow;
 
@@ -31,7 +31,12 @@ pub fn prompt(tokenizer: &dyn Tokenizer, prompt: &[u8]) -> Vec<usize> {
         prompt => prompt,
     };
     let tokens = tokenizer.encode(text).into_iter();
-    tokens.map(|token| token as usize).collect()
+    let tokens: Vec<usize> = tokens.map(|token| token as usize).collect();
+    match tokens.is_empty() {
+        // A tokenizer may have nothing for a line feed.
+        true => vec![tokenizer.end().unwrap_or(0) as usize],
+        false => tokens,
+    }
 }
 
 /// Continues `config.generate.prompt` as [`continue_prompt`] does.
@@ -49,8 +54,8 @@ pub fn generate<E: From<SamplingError>>(
     continue_prompt(lm, tokenizer, &prompt, &config.generate, each)
 }
 
-/// Continues `prompt` as `generate` says, but for its own prompt, up to its number of tokens or a stop
-/// string, and hands the bytes to `each` as soon as they are certain (see [`Outlet`]).
+/// Continues `prompt` as `generate` says, but for its own prompt, up to its number of tokens, a stop
+/// string or the end of a document, and hands the bytes to `each` as soon as they are certain (see [`Outlet`]).
 ///
 /// # Errors
 ///
@@ -63,10 +68,14 @@ pub fn continue_prompt<E: From<SamplingError>>(
     mut each: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut outlet = Outlet::new(&generate.stop);
+    let mut decoder = Decoder::new(tokenizer);
     let mut result = Ok(Flow::Open);
     lm.generate_while(prompt, generate.tokens, &sampling(generate), |token| {
+        if tokenizer.end() == Some(token as i32) {
+            return ControlFlow::Break(());
+        }
         let mut certain = Vec::new();
-        let flow = outlet.push(&tokenizer.decode(&[token as i32]), &mut certain);
+        let flow = outlet.push(&decoder.push(token as i32), &mut certain);
         let shown = match certain.is_empty() {
             true => Ok(()),
             false => each(&certain),
@@ -77,9 +86,13 @@ pub fn continue_prompt<E: From<SamplingError>>(
             Ok(Flow::Stopped) | Err(_) => ControlFlow::Break(()),
         }
     })?;
-    match (result?, outlet.finish()) {
-        (Flow::Open, rest) if !rest.is_empty() => each(&rest),
-        _ => Ok(()),
+    let mut rest = Vec::new();
+    if result? == Flow::Open && outlet.push(&decoder.finish(), &mut rest) == Flow::Open {
+        rest.extend(outlet.finish());
+    }
+    match rest.is_empty() {
+        true => Ok(()),
+        false => each(&rest),
     }
 }
 

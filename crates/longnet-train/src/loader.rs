@@ -1,12 +1,16 @@
 //! Batches of windows: [`Feed`] for training, [`Loader`] for one pass in order.
 
-use crate::data::{Cursor, DataError, Tokens, Window, Windows};
+use crate::data::{Cursor, DataError, Draws, Mixture, Order, Random, Window, Windows};
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
+use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use burn_longnet::model::LmInput;
+use burn_longnet::model::{ChunkedLoss, LmInput, LongNetLM};
 use std::ops::Range;
 use std::sync::Arc;
+
+/// The target of tokens that are followed by another document: nothing is to be predicted there.
+pub const IGNORED: i32 = -1;
 
 /// Windows of one length.
 #[derive(Clone, Debug)]
@@ -16,45 +20,98 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Inputs and targets, both `[batch, context]`.
+    /// Inputs and targets, both `[batch, context]`. Some targets may be [ignored](Self::ignored).
     pub fn tensors(&self, device: &Device) -> (Tensor<2, Int>, Tensor<2, Int>) {
-        let n = self.windows[0].tokens.len();
-        let shape = [self.windows.len(), n];
-        let tokens: Vec<i32> = self.windows.iter().flat_map(|w| w.tokens.clone()).collect();
-        let tokens = Tensor::<2, Int>::from_data(TensorData::new(tokens, shape), device);
-        let inputs = tokens.clone().slice_dim(1, 0..n - 1);
-        (inputs, tokens.slice_dim(1, 1..n))
+        let inputs = self.matrix(device, |window| {
+            window.tokens[..window.tokens.len() - 1].to_vec()
+        });
+        (inputs, self.matrix(device, targets))
     }
 
-    /// What a language model reads, and the targets `[batch, context]`.
+    /// What a language model reads, and the targets `[batch, context]`. Some targets may be
+    /// [ignored](Self::ignored).
     pub fn input(&self, device: &Device) -> (LmInput, Tensor<2, Int>) {
         let (inputs, targets) = self.tensors(device);
-        (inputs.into(), targets)
+        let apart = self.windows.iter().all(|w| w.documents.is_some());
+        let documents = apart.then(|| {
+            self.matrix(device, |window| {
+                let documents = window.documents.as_deref().unwrap_or_default();
+                documents[..documents.len() - 1].to_vec()
+            })
+        });
+        (LmInput::new(inputs).documents(documents), targets)
+    }
+
+    fn matrix(&self, device: &Device, row: impl Fn(&Window) -> Vec<i32>) -> Tensor<2, Int> {
+        let shape = [self.windows.len(), self.windows[0].tokens.len() - 1];
+        let values: Vec<i32> = self.windows.iter().flat_map(row).collect();
+        Tensor::from_data(TensorData::new(values, shape), device)
+    }
+
+    /// The mean loss of `lm` on the targets that count, without dropout.
+    pub fn loss(&self, lm: &LongNetLM) -> Tensor<1> {
+        let (input, targets) = self.input(&lm.devices()[0]);
+        let options = ChunkedLoss {
+            chunk: lm.config().loss_chunk,
+            ignore_index: self.ignored(),
+            ..ChunkedLoss::default()
+        };
+        lm.loss_with(input, targets, &options)
+    }
+
+    /// The value of targets that do not count, if there can be any.
+    pub fn ignored(&self) -> Option<i64> {
+        let apart = self.windows.iter().any(|w| w.documents.is_some());
+        apart.then_some(IGNORED.into())
     }
 
     /// Tokens that are predicted.
     pub fn targets(&self) -> usize {
-        self.windows.iter().map(|w| w.tokens.len() - 1).sum()
+        let counted = |window: &Window| match window.documents {
+            None => window.tokens.len() - 1,
+            Some(_) => targets(window).iter().filter(|&&t| t != IGNORED).count(),
+        };
+        self.windows.iter().map(counted).sum()
     }
+}
+
+/// The token after each, unless it is of another document.
+fn targets(window: &Window) -> Vec<i32> {
+    let mut targets = window.tokens[1..].to_vec();
+    if let Some(documents) = &window.documents {
+        for (target, pair) in targets.iter_mut().zip(documents.windows(2)) {
+            if pair[0] != pair[1] {
+                *target = IGNORED;
+            }
+        }
+    }
+    targets
 }
 
 /// Training batches without end, in an order that is a function of a seed and a cursor.
 pub struct Feed {
-    tokens: Arc<dyn Tokens>,
+    mixture: Mixture,
     seed: u64,
     cursor: Cursor,
-    /// The windows of the pass and their order, once it has begun.
-    pass: Option<(Windows, Vec<u64>)>,
+    /// What the windows of this context are drawn from, once the first is.
+    passes: Option<Passes>,
+}
+
+/// The passes over all sources.
+struct Passes {
+    draws: Draws,
+    /// Of each source, its windows, the pass and its order.
+    sources: Vec<(Windows, Option<(u64, Order)>)>,
 }
 
 impl Feed {
-    /// The batches of `tokens` from `from` on.
-    pub fn new(tokens: Arc<dyn Tokens>, seed: u64, from: Cursor) -> Self {
+    /// The batches of a text or a mixture of texts from `from` on.
+    pub fn new(mixture: impl Into<Mixture>, seed: u64, from: Cursor) -> Self {
         Self {
-            tokens,
+            mixture: mixture.into(),
             seed,
             cursor: from,
-            pass: None,
+            passes: None,
         }
     }
 
@@ -62,47 +119,83 @@ impl Feed {
     ///
     /// # Errors
     ///
-    /// Text that is too short for one window.
+    /// Text that is too short for one window, or has become unreadable.
     pub fn next(&mut self, batch: usize, context: usize) -> Result<Batch, DataError> {
         if self.cursor.context != context {
             let epoch = match self.cursor.context {
                 0 => self.cursor.epoch,
                 _ => self.cursor.epoch + 1,
             };
-            self.begin(Cursor {
+            self.cursor = Cursor {
                 epoch,
                 taken: 0,
                 context,
-            });
-        }
-        let mut windows = Vec::with_capacity(batch);
-        while windows.len() < batch {
-            let (pass, order) = match &self.pass {
-                Some(pass) => pass,
-                None => {
-                    let pass = Windows::new(self.tokens.clone(), context, "training")?;
-                    let order = pass.shuffled(self.seed, self.cursor.epoch);
-                    self.pass.insert((pass, order))
-                }
             };
-            match order.get(self.cursor.taken as usize) {
-                Some(&start) => {
-                    windows.push(pass.at(start));
-                    self.cursor.taken += 1;
-                }
-                None => self.begin(Cursor {
-                    epoch: self.cursor.epoch + 1,
-                    taken: 0,
-                    context,
-                }),
-            }
+            self.passes = None;
         }
-        Ok(Batch { windows })
+        let windows = (0..batch).map(|_| self.window());
+        Ok(Batch {
+            windows: windows.collect::<Result<_, _>>()?,
+        })
     }
 
-    fn begin(&mut self, cursor: Cursor) {
-        self.cursor = cursor;
-        self.pass = None;
+    fn window(&mut self) -> Result<Window, DataError> {
+        let Cursor {
+            epoch,
+            taken,
+            context,
+        } = self.cursor;
+        let mixed = self.mixture.len() > 1;
+        let passes = match &mut self.passes {
+            Some(passes) => passes,
+            None => {
+                let sources = 0..self.mixture.len();
+                let windows = sources.map(|source| {
+                    let tokens = self.mixture.tokens(source).clone();
+                    Ok((Windows::new(tokens, context, "training")?, None))
+                });
+                self.passes.insert(Passes {
+                    // The pass of a single source is in the cursor, and needs no count.
+                    draws: self.mixture.draws(if mixed { taken } else { 0 }),
+                    sources: windows.collect::<Result<_, DataError>>()?,
+                })
+            }
+        };
+        let source = passes.draws.next();
+        let (windows, order) = &mut passes.sources[source];
+        let per_pass = windows.per_epoch();
+        let (seed, pass, index) = match mixed {
+            true => {
+                let count = passes.draws.count(source);
+                let seed = Random::new(self.seed ^ Random::new(source as u64).next()).next();
+                let seed = Random::new(seed ^ epoch).next();
+                (seed, count / per_pass, count % per_pass)
+            }
+            // The last pass may have ended with the last window.
+            false => (self.seed, epoch + taken / per_pass, taken % per_pass),
+        };
+        let order = match order {
+            Some((of, order)) if *of == pass => order,
+            _ => &order.insert((pass, windows.shuffled(seed, pass))).1,
+        };
+        let start = order.start(index).expect("a pass has this many windows");
+        let window = Window {
+            source,
+            ..windows.at(start)?
+        };
+        passes.draws.take(source);
+        self.cursor = match mixed {
+            true => Cursor {
+                taken: taken + 1,
+                ..self.cursor
+            },
+            false => Cursor {
+                epoch: pass,
+                taken: index + 1,
+                context,
+            },
+        };
+        Ok(window)
     }
 
     /// Where the next batch begins.
@@ -112,7 +205,7 @@ impl Feed {
 
     /// The files and bytes that `batch` is from, for messages.
     pub fn places(&self, batch: &Batch) -> Vec<String> {
-        let place = |window: &Window| self.tokens.place(window.start);
+        let place = |window: &Window| self.mixture.tokens(window.source).place(window.start);
         batch.windows.iter().map(place).collect()
     }
 }
@@ -143,13 +236,25 @@ impl Loader {
     }
 }
 
-impl DataLoader<Batch> for Loader {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch> + 'a> {
-        Box::new(Batches {
+impl Loader {
+    /// The batches.
+    pub fn pass(&self) -> impl Iterator<Item = Result<Batch, DataError>> {
+        let mut batches = self.batches();
+        std::iter::from_fn(move || batches.batch())
+    }
+
+    fn batches(&self) -> Batches<'_> {
+        Batches {
             loader: self,
             starts: &self.starts[self.part.clone()],
             taken: 0,
-        })
+        }
+    }
+}
+
+impl DataLoader<Batch> for Loader {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch> + 'a> {
+        Box::new(self.batches())
     }
 
     fn num_items(&self) -> usize {
@@ -176,15 +281,16 @@ struct Batches<'a> {
     taken: usize,
 }
 
-impl Iterator for Batches<'_> {
-    type Item = Result<Batch, DatasetError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+impl Batches<'_> {
+    fn batch(&mut self) -> Option<Result<Batch, DataError>> {
         let mut windows: Vec<Window> = Vec::new();
         while windows.len() < self.loader.batch
             && let Some(&start) = self.starts.get(self.taken)
         {
-            let window = self.loader.windows.at(start);
+            let window = match self.loader.windows.at(start) {
+                Ok(window) => window,
+                Err(error) => return Some(Err(error)),
+            };
             // The last window of a text may be shorter: it makes a batch of its own.
             if windows
                 .first()
@@ -196,6 +302,14 @@ impl Iterator for Batches<'_> {
             windows.push(window);
         }
         (!windows.is_empty()).then_some(Ok(Batch { windows }))
+    }
+}
+
+impl Iterator for Batches<'_> {
+    type Item = Result<Batch, DatasetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.batch()?.map_err(DatasetError::new))
     }
 }
 

@@ -34,6 +34,7 @@ fn saved(run: &Path, step: usize, model: &Linear) -> PathBuf {
         ..State::default()
     };
     let contents = Contents {
+        tokenizer: None,
         config: &config,
         model,
         averaged: None,

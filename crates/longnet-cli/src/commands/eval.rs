@@ -9,8 +9,8 @@ use longnet_train::backend;
 use longnet_train::checkpoint::Checkpoint;
 use longnet_train::config::quoted;
 use longnet_train::config::sections::{AttentionKind, Data, Task};
-use longnet_train::data::{self, Fingerprint, Stream, Tokens, Windows};
-use longnet_train::entropy::Entropy;
+use longnet_train::data::tokenizer;
+use longnet_train::data::{self, Fingerprint, Stream, Windows};
 use longnet_train::evaluate::by_length::{Mode, by_length, scored};
 use longnet_train::evaluate::figure::figure;
 use longnet_train::evaluate::passkey::{self, passkey};
@@ -30,7 +30,7 @@ pub fn run(mut args: EvalArgs) -> Result<(), Failure> {
 
     // All that may be wrong comes before anything is spent.
     let lengths = lengths(config, checkpoint.trained.data.context).map_err(blame)?;
-    let tokenizer = data::tokenizer(config.data.tokenizer);
+    let tokenizer = tokenizer::open_in(checkpoint.folder(), &config.data)?;
     if asked(Task::Passkey) {
         passkey::check(&*tokenizer, &config.eval, &lengths).map_err(blame)?;
     }
@@ -153,10 +153,13 @@ fn measure_text(
     changes(checkpoint, &show)?;
     let count = scored(label, &text, config.eval.text_tokens, lengths)
         .map_err(|error| Failure::of(&checkpoint.config, error))?;
-    let entropy = Entropy::of(text.slices(0..text.len()));
+    text.text()
+        .fits(config.model.vocab)
+        .map_err(|error| Failure::of(&checkpoint.config, error))?;
+    let entropy = text.entropy()?;
     let windows = Windows::new(Arc::new(text), config.data.context, label)
         .map_err(|error| Failure::of(&checkpoint.config, error))?;
-    let evaluation = evaluate(lm, &windows, config.train.batch);
+    let evaluation = evaluate(lm, &windows, config.train.batch)?;
     show(&report::evaluation(label, &evaluation, &entropy))?;
 
     let modes = match config.eval.sliding {
@@ -168,7 +171,7 @@ fn measure_text(
     show(&report::by_length_head(count - 1))?;
     for &length in lengths {
         for &mode in &modes {
-            let found = by_length(lm, windows.tokens(), count, length, mode, pass);
+            let found = by_length(lm, windows.tokens(), count, length, mode, pass)?;
             show(&report::by_length(&found))?;
             all.push(found);
         }

@@ -1,14 +1,18 @@
 //! One file a command.
 
 mod config;
+mod data;
 mod eval;
 mod generate;
 mod report;
+mod tokenizer;
 mod train;
 
-use crate::args::{Args, Command, ModelArgs};
+use crate::args::{Args, Command, InputArgs, ModelArgs};
 use crate::exit::Failure;
 use longnet_train::checkpoint::{Checkpoint, OpenError};
+use longnet_train::config::{ConfigErrors, Resolved, quoted};
+use std::path::Path;
 
 pub fn run(args: Args) -> Result<(), Failure> {
     match args.command {
@@ -16,7 +20,27 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::Eval(args) => eval::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Config(command) => config::run(command),
+        Command::Data(command) => data::run(command),
+        Command::Tokenizer(command) => tokenizer::run(command),
     }
+}
+
+/// The config that `args` name, or one whose text they name, with `more` assignments at the end.
+fn input(args: InputArgs, more: &[&str]) -> Result<Resolved, ConfigErrors> {
+    let InputArgs { input, set } = args;
+    let is_config = |name: &String| Path::new(name).extension().is_some_and(|e| e == "toml");
+    let mut sets = Vec::new();
+    let config = match &input[..] {
+        [one] if is_config(one) => Some(Path::new(one)),
+        _ => {
+            let paths: Vec<String> = input.iter().map(|path| quoted(path)).collect();
+            sets.push(format!("data.paths=[{}]", paths.join(", ")));
+            None
+        }
+    };
+    sets.extend(set.set);
+    sets.extend(more.iter().map(|set| set.to_string()));
+    Resolved::load(config, &sets)
 }
 
 /// The checkpoint that `--run` or `--checkpoint` names, its config changed by `--set`.

@@ -59,7 +59,7 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
         out(&report::evaluation(VALIDATION, evaluation, &report.entropy))?;
     }
 
-    let tokenizer = data::tokenizer(config.data.tokenizer);
+    let tokenizer = data::tokenizer::open(&config.data)?;
     let mut sample = Vec::new();
     generate(&report.lm, &*tokenizer, &config, |bytes| {
         sample.extend_from_slice(bytes);

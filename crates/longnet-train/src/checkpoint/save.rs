@@ -4,6 +4,7 @@ use super::list::{name, tidy};
 use super::manifest::{MANIFEST, Manifest};
 use super::{BEST, CONFIG, CheckpointError, EMA, LATEST, MODEL, OPTIMIZER, STATE, State};
 use crate::config::Resolved;
+use crate::data::TOKENIZER;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::ModuleOptimizer;
 use burn::store::{ModuleSnapshot, SafetensorsStore};
@@ -24,6 +25,8 @@ pub struct Contents<'a, M> {
     pub averaged: Option<&'a M>,
     /// The optimiser.
     pub optimizer: &'a ModuleOptimizer,
+    /// The file of the tokenizer, if it has one.
+    pub tokenizer: Option<&'a [u8]>,
     /// The rest. The ids of the parameters are filled in.
     pub state: State,
 }
@@ -80,6 +83,7 @@ fn fill<M: Module>(draft: &Path, contents: Contents<'_, M>) -> Result<(), Checkp
         model,
         averaged,
         optimizer,
+        tokenizer,
         mut state,
     } = contents;
     fs::create_dir_all(draft).map_err(|e| CheckpointError::write(draft, e))?;
@@ -90,6 +94,11 @@ fn fill<M: Module>(draft: &Path, contents: Contents<'_, M>) -> Result<(), Checkp
     if let Some(averaged) = averaged {
         weights(draft, EMA, averaged)?;
         parts.push(EMA);
+    }
+    if let Some(content) = tokenizer {
+        let path = draft.join(TOKENIZER);
+        fs::write(&path, content).map_err(|e| CheckpointError::write(&path, e))?;
+        parts.push(TOKENIZER);
     }
     let path = draft.join(OPTIMIZER);
     optimizer

@@ -5,6 +5,7 @@ use super::sections::{Decay, NumberFormat, OptimizerKind};
 use super::stage::largest;
 use super::value::Value;
 use super::{ConfigError, Origin, Recompute, Resolved, Stage};
+use crate::data::tokenizer::BYTE;
 use crate::optim::Settings;
 use burn::tensor::DType;
 use burn_longnet::model::Positions;
@@ -34,6 +35,7 @@ pub(super) fn check(resolved: &Resolved) -> Vec<ConfigError> {
 /// The largest value of each field that has a limit: what the arithmetic of sizes and the devices of
 /// today can hold, with room to spare.
 const LIMITS: &[(&str, i64)] = &[
+    ("model.vocab", 1 << 24),
     ("model.d_model", 1 << 20),
     ("model.heads", 1 << 20),
     ("model.kv_heads", 1 << 20),
@@ -106,6 +108,10 @@ impl Problems<'_> {
             let value = self.value(key).and_then(|v| v.as_integer()).unwrap_or(0);
             self.require(value <= most, &[key], || format!("must be {most} or less"));
         }
+        let config = &self.resolved.config;
+        let (d, t) = (&config.data, &config.train);
+        self.stages("data.context_schedule", &d.context_schedule, 2, d.context);
+        self.stages("train.batch_schedule", &t.batch_schedule, 1, 1 << 16);
     }
 
     /// A number above 0 that the device, which computes in f32, does not take for 0 or infinite.
@@ -231,8 +237,33 @@ impl Problems<'_> {
                 });
             }
         }
+        let byte = d.tokenizer == BYTE;
+        let room = !byte || self.resolved.config.model.vocab >= 256;
+        self.require(room, &["model.vocab", "data.tokenizer"], || {
+            "must be 256 or more for bytes as tokens; leave it out, or 0, to take the tokenizer's number"
+                .into()
+        });
+        self.require(!d.tokenizer.is_empty(), &["data.tokenizer"], || {
+            "must be 'byte' or the path of a tokenizer.json".into()
+        });
+        self.require(!d.field.is_empty(), &["data.field"], || {
+            "must name a field of JSONL or a column of Parquet, such as 'text'".into()
+        });
+        let matched = d.weights.is_empty() || d.weights.len() == d.paths.len();
+        self.require(matched, &["data.weights", "data.paths"], || {
+            format!(
+                "{} weights for {} paths; give one for each, or none to take them as one text",
+                d.weights.len(),
+                d.paths.len()
+            )
+        });
+        let sum: f64 = d.weights.iter().sum();
+        let good = sum.is_finite() && d.weights.iter().all(|&weight| weight > 0.0);
+        self.require(good, &["data.weights"], || {
+            "each must be above 0 and finite, such as [0.7, 0.3]; leave a path out that should not be learned"
+                .into()
+        });
         self.at_least("data.context", d.context, 2);
-        self.stages("data.context_schedule", &d.context_schedule, 2, d.context);
         self.at_least("data.valid_block", d.valid_block, 2);
         let ok = d.valid_fraction > 0.0 && d.valid_fraction <= 0.5;
         self.require(ok, &["data.valid_fraction"], || {
@@ -258,7 +289,6 @@ impl Problems<'_> {
                 t.warmup, t.steps
             )
         });
-        self.stages("train.batch_schedule", &t.batch_schedule, 1, 1 << 16);
         self.optimizer();
         self.decay();
         self.positive("train.lr", t.lr);
@@ -286,7 +316,8 @@ impl Problems<'_> {
         }
         let d = &self.resolved.config.data;
         let batch = largest(&t.batch_schedule, t.batch);
-        let tokens = batch as u64 * largest(&d.context_schedule, d.context) as u64;
+        let context = largest(&d.context_schedule, d.context);
+        let tokens = (batch as u64).saturating_mul(context as u64);
         self.require(
             tokens <= MOST_TOKENS,
             &["train.batch", "train.batch_schedule", "data.context"],

@@ -2,7 +2,7 @@
 
 use super::sections::{Attention, AttentionKind};
 use super::{Config, Recompute};
-use crate::data;
+use crate::data::{ByteTokenizer, Tokenizer};
 use burn_longnet::model::{LayerAttention, LongNetLMConfig};
 use burn_longnet::pattern::{BlockPattern, Branch, HeadGroup};
 
@@ -10,7 +10,11 @@ impl Config {
     /// The model.
     pub fn language_model(&self) -> LongNetLMConfig {
         let (m, a) = (&self.model, &self.attention);
-        let vocab = data::tokenizer(self.data.tokenizer).vocab();
+        // Reading the config has put the tokenizer's number there.
+        let vocab = match m.vocab {
+            0 => ByteTokenizer.vocab(),
+            vocab => vocab,
+        };
         let branches = a.segments.iter().zip(&a.dilations);
         LongNetLMConfig::new(vocab, m.d_model, m.layers, m.heads)
             .with_branches(branches.map(|(&w, &r)| Branch::from((w, r))).collect())

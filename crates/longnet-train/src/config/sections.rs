@@ -102,17 +102,21 @@ pub enum OnNonFinite {
 }
 choices!(OnNonFinite { Stop = "stop", Skip = "skip" });
 
-/// What turns bytes into tokens.
+/// What tokens see of other documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenizerKind {
-    /// Every byte is a token: a vocabulary of 256.
-    Byte,
+pub enum Documents {
+    /// The text is one: a window may reach over the ends of documents, and all of it is seen.
+    Continuous,
+    /// A token sees its own document only, and no document predicts the next one.
+    Masked,
 }
-choices!(TokenizerKind { Byte = "byte" });
+choices!(Documents { Continuous = "continuous", Masked = "masked" });
 
 section! {
     /// The network.
     Model = "model" {
+        /// Token ids. 0: as many as the tokenizer has.
+        vocab: usize = 0,
         /// Width of the residual stream; a multiple of heads.
         d_model: usize = 256,
         /// Query heads of each attention layer.
@@ -198,23 +202,31 @@ section! {
 section! {
     /// The text to learn.
     Data = "data" {
-        /// Files, folders and globs; relative ones start at root.
+        /// Files, folders, globs and folders of shards; relative ones start at root.
         paths: Vec<String> = vec![],
+        /// Share of the training tokens from each entry of paths. Empty: all of them are one text.
+        weights: Vec<f64> = vec![],
         /// Folder that relative paths start from; relative to the working directory.
         root: String = ".".into(),
         /// File name endings taken from folders and globs, without the dot. Empty: all.
         extensions: Vec<String> = vec![],
         /// Globs of files to leave out, matched against the path below root.
         exclude: Vec<String> = vec![],
-        /// What turns bytes into tokens: byte.
-        tokenizer: TokenizerKind = TokenizerKind::Byte,
+        /// Field of JSONL (.jsonl, also .gz and .zst) or column of Parquet that holds the text.
+        field: String = "text".into(),
+        /// What turns text into tokens: byte, or the path of a tokenizer.json, which starts at root.
+        tokenizer: String = "byte".into(),
+        /// Token after each document. Empty: the tokenizer's usual one, such as <|endoftext|>; with byte none.
+        end_token: String = "".into(),
+        /// What tokens see of other documents: continuous (all) or masked (nothing).
+        documents: Documents = Documents::Continuous,
         /// Tokens of one training sequence.
         context: usize = 4096,
         /// Other contexts, none longer, as [from step, tokens]: [[1, 512], [1000, 4096]] starts short. Before the first: context.
         context_schedule: Vec<Stage> = vec![],
-        /// Share of the bytes held out for validation, above 0 and up to 0.5.
+        /// Share of the tokens held out for validation, above 0 and up to 0.5.
         valid_fraction: f64 = 0.05,
-        /// Validation text is held out in blocks of up to this many bytes of one file.
+        /// Validation text is held out in blocks of up to this many tokens of one file.
         valid_block: usize = 65536,
     }
 }

@@ -2,6 +2,7 @@
 
 use super::suggest::closest;
 use super::{Config, ConfigError, ConfigErrors, Section, check};
+use crate::data::tokenizer;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -71,6 +72,24 @@ impl Resolved {
         reader.resolve(Some(path), sets)
     }
 
+    /// Puts the size of the tokenizer's vocabulary where the config leaves it open: what is written into
+    /// checkpoints must not depend on a file elsewhere.
+    fn count_tokens(&mut self) -> Vec<ConfigError> {
+        if self.config.model.vocab > 0 {
+            return Vec::new();
+        }
+        match tokenizer::open(&self.config.data) {
+            Ok(tokenizer) => {
+                self.config.model.vocab = tokenizer.vocab();
+                Vec::new()
+            }
+            Err(error) => {
+                self.blame(error.field().unwrap_or("data.tokenizer"), error)
+                    .0
+            }
+        }
+    }
+
     /// `message`, which names the field `key`, as an error at the place the field comes from.
     pub fn blame(&self, key: &str, message: impl ToString) -> ConfigErrors {
         ConfigErrors(vec![ConfigError {
@@ -120,6 +139,9 @@ impl Reader {
         let name = file.and_then(Path::file_stem).unwrap_or("run".as_ref());
         let run_dir = &mut resolved.config.train.run_dir;
         *run_dir = run_dir.replace("{name}", &name.to_string_lossy());
+        if errors.is_empty() {
+            errors = resolved.count_tokens();
+        }
         if errors.is_empty() {
             errors = check::check(&resolved);
             // What a file leaves out is wrong in that file.

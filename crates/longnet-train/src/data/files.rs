@@ -4,9 +4,11 @@
 //! files with one of the configured endings that hold no NUL byte in their first 8 KiB; hidden files
 //! and folders and folders named `target` are left out, and links to folders are not followed. A file
 //! with several names or links is taken once. The order is that of the names, so that every machine
-//! sees the same text.
+//! sees the same text. Of a folder of shards come the shards that its manifest lists.
 
 use super::DataError;
+use super::format::Format;
+use super::shard::{MANIFEST, read_manifest};
 use crate::config::sections::Data;
 use glob::{MatchOptions, Pattern};
 use std::collections::{BTreeMap, btree_map};
@@ -29,6 +31,45 @@ pub struct Found {
 ///
 /// A path that does not exist, a glob without a match, a folder that cannot be read, or no file left.
 pub fn find(data: &Data) -> Result<Vec<Found>, DataError> {
+    Ok(sorted(find_by_target(data, &data.paths)?))
+}
+
+/// The files of each source of a mixture, with its weight: one entry of `data.paths` and `data.weights`
+/// each. Without weights, all files are one source.
+///
+/// # Errors
+///
+/// As [`find`], and a file that is in two sources.
+pub fn find_sources(data: &Data) -> Result<Vec<(Vec<Found>, f64)>, DataError> {
+    if data.weights.is_empty() {
+        return Ok(vec![(find(data)?, 1.0)]);
+    }
+    let mut seen: BTreeMap<PathBuf, &String> = BTreeMap::new();
+    let mut sources = Vec::new();
+    for (path, &weight) in data.paths.iter().zip(&data.weights) {
+        let found = find_by_target(data, std::slice::from_ref(path))?;
+        for (target, file) in &found {
+            if let Some(first) = seen.insert(target.clone(), path) {
+                return Err(DataError::TwoSources {
+                    file: file.name.clone(),
+                    first: first.clone(),
+                    second: path.clone(),
+                });
+            }
+        }
+        sources.push((sorted(found), weight));
+    }
+    Ok(sources)
+}
+
+fn sorted(found: BTreeMap<PathBuf, Found>) -> Vec<Found> {
+    let mut found: Vec<Found> = found.into_values().collect();
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found
+}
+
+/// The files of some paths, by what their links lead to.
+fn find_by_target(data: &Data, paths: &[String]) -> Result<BTreeMap<PathBuf, Found>, DataError> {
     let root = Path::new(&data.root);
     let mut finder = Finder {
         root,
@@ -41,7 +82,7 @@ pub fn find(data: &Data) -> Result<Vec<Found>, DataError> {
         binary: 0,
         empty: 0,
     };
-    for path in &data.paths {
+    for path in paths {
         finder.add(path)?;
     }
     if finder.found.is_empty() {
@@ -56,9 +97,7 @@ pub fn find(data: &Data) -> Result<Vec<Found>, DataError> {
             },
         });
     }
-    let mut found: Vec<Found> = finder.found.into_values().collect();
-    found.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(found)
+    Ok(finder.found)
 }
 
 const WILDCARDS: [char; 3] = ['*', '?', '['];
@@ -146,6 +185,12 @@ impl Finder<'_> {
     }
 
     fn walk(&mut self, folder: &Path) -> Result<(), DataError> {
+        if folder.join(MANIFEST).is_file() {
+            for entry in read_manifest(folder)?.shards {
+                self.insert(folder.join(entry.file))?;
+            }
+            return Ok(());
+        }
         for entry in entries(folder)? {
             match entry.is_dir {
                 true => self.walk(&entry.path)?,
@@ -157,18 +202,24 @@ impl Finder<'_> {
 
     fn take(&mut self, path: PathBuf, by_name: bool) -> Result<(), DataError> {
         let name = self.below_root(&path);
-        let ending = path.extension().unwrap_or_default().to_string_lossy();
+        let endings = Format::endings(&name);
         let mut extensions = self
             .data
             .extensions
             .iter()
             .map(|e| e.trim_start_matches('.'));
-        let listed = extensions.clone().any(|e| *e == *ending);
+        let listed = extensions.clone().any(|e| endings.contains(&e));
         let wanted = by_name || self.data.extensions.is_empty() || listed;
-        self.other_case |= !wanted && extensions.any(|e| e.eq_ignore_ascii_case(&ending));
+        let same = |e: &str| endings.iter().any(|ending| e.eq_ignore_ascii_case(ending));
+        self.other_case |= !wanted && extensions.any(same);
         if !wanted || self.exclude.iter().any(|g| g.matches(&name)) {
             self.excluded += 1;
             return Ok(());
+        }
+        if !by_name && Format::of(&name).0 == Format::Shard {
+            // Shards are taken by their manifest: without one, some may be missing.
+            let folder = path.parent().unwrap_or(&path).into();
+            return Err(DataError::Unfinished { folder });
         }
         let mut head = Vec::new();
         fs::File::open(&path)
@@ -176,19 +227,26 @@ impl Finder<'_> {
             .map_err(|e| DataError::read(&path, e))?;
         if head.is_empty() {
             self.empty += 1;
-        } else if !by_name && head.contains(&0) {
+            return Ok(());
+        }
+        if !by_name && head.contains(&0) && !Format::is_binary(&name) {
             self.binary += 1;
-        } else {
-            let real = fs::canonicalize(&path).map_err(|e| DataError::read(&path, e))?;
-            let found = Found { name, path };
-            match self.found.entry(real) {
-                btree_map::Entry::Occupied(mut entry) if found.name < entry.get().name => {
-                    entry.insert(found);
-                }
-                btree_map::Entry::Occupied(_) => {}
-                btree_map::Entry::Vacant(entry) => {
-                    entry.insert(found);
-                }
+            return Ok(());
+        }
+        self.insert(path)
+    }
+
+    fn insert(&mut self, path: PathBuf) -> Result<(), DataError> {
+        let real = fs::canonicalize(&path).map_err(|e| DataError::read(&path, e))?;
+        let name = self.below_root(&path);
+        let found = Found { name, path };
+        match self.found.entry(real) {
+            btree_map::Entry::Occupied(mut entry) if found.name < entry.get().name => {
+                entry.insert(found);
+            }
+            btree_map::Entry::Occupied(_) => {}
+            btree_map::Entry::Vacant(entry) => {
+                entry.insert(found);
             }
         }
         Ok(())

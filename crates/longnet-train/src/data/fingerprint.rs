@@ -10,24 +10,24 @@ use std::fmt;
 pub struct Fingerprint {
     /// Number of files.
     pub files: usize,
-    /// Bytes in all of them.
+    /// Bytes of text in all of them.
     pub bytes: u64,
-    /// A hash of their names, sizes and bytes, in hexadecimal.
+    /// A hash of their names, sizes and contents, in hexadecimal.
     pub hash: String,
 }
 
 impl Fingerprint {
-    /// The fingerprint of `text`, which is read once.
+    /// The fingerprint of `text`, which is read once; of a shard, its header alone.
     pub fn of(text: &Text) -> Self {
         let (mut hash, mut bytes) = (fnv(&[]), 0);
         for file in 0..text.len() {
-            let content = text.bytes(file);
-            bytes += content.len() as u64;
-            for part in [
-                fnv(text.name(file).as_bytes()),
-                content.len() as u64,
-                words(content),
-            ] {
+            let part = text.part(file);
+            bytes += part.bytes(0..part.len());
+            let content = match (part.as_text(), part.header()) {
+                (Some(text), _) => words(text),
+                (None, header) => fnv(&header.map_or([0; 32], |header| header.contents)),
+            };
+            for part in [fnv(part.name().as_bytes()), part.len(), content] {
                 hash = mix(hash, part);
             }
         }

@@ -1,47 +1,59 @@
 //! Text on disk, cut into training and validation windows.
 //!
-//! Files are found ([`files`]), memory-mapped ([`Text`]) and split into two [`Stream`]s of bytes
-//! that share none ([`split`]). A stream is the concatenation of its pieces; [`Windows`] cut it
-//! into sequences.
+//! Files are found ([`files`]) and mapped into memory or turned into tokens ([`Text`]): text, JSONL,
+//! Parquet ([`read`]), or [`shard`]s that [`prepare`](fn@prepare) has made. A text is split into [`Stream`]s
+//! of tokens that share none ([`split`]). A stream is the concatenation of its pieces; [`Windows`] cut
+//! it into sequences, and a [`Mixture`] draws from several.
 
+mod bar;
+mod cut;
 mod error;
 pub mod files;
 mod fingerprint;
+pub mod format;
+mod mixture;
+mod part;
+mod permutation;
+mod prepare;
 mod random;
+pub mod read;
+pub mod shard;
 mod split;
 mod stream;
 mod text;
-mod tokenizer;
+mod tokenise;
+pub mod tokenizer;
 mod windows;
 
+pub use bar::with_progress;
 pub use error::DataError;
 pub use fingerprint::Fingerprint;
+pub(crate) use mixture::Draws;
+pub use mixture::Mixture;
+pub use part::Part;
+pub use prepare::{Made, Watch, prepare};
 pub use random::Random;
 pub use split::{Split, split};
-pub use stream::{Stream, Tokens};
+pub use stream::{Piece, Stream, Tokens};
 pub use text::Text;
-pub use tokenizer::{ByteTokenizer, Tokenizer};
-pub use windows::{Cursor, Window, Windows};
+pub use tokenizer::{ByteTokenizer, Decoder, Identity, TOKENIZER, Tokenizer, TokenizerError};
+pub use windows::{Cursor, Order, Window, Windows};
 
-use crate::config::sections::{Data, TokenizerKind};
+use crate::config::sections::Data;
 
-/// The tokenizer that a config names.
-pub fn tokenizer(kind: TokenizerKind) -> Box<dyn Tokenizer> {
-    match kind {
-        TokenizerKind::Byte => Box::new(ByteTokenizer),
-    }
-}
-
-/// Finds and maps the text of a config.
+/// Finds and maps the text of a config, or turns it into tokens.
 ///
 /// # Errors
 ///
-/// A path that does not exist or matches nothing, a file that cannot be read, no text at all.
+/// A path that does not exist or matches nothing, a file that cannot be read, a tokenizer that cannot be
+/// used, shards of another one, no text at all.
 pub fn open(data: &Data) -> Result<Text, DataError> {
-    Text::open(&files::find(data)?)
+    let tokenizer = tokenizer::open(data)?;
+    let sources = files::find_sources(data)?;
+    Text::load(&sources, &data.field, tokenizer, data.documents)
 }
 
-/// Finds, maps and splits the text of a config.
+/// As [`open`], and splits the text.
 ///
 /// # Errors
 ///

@@ -1,5 +1,6 @@
 //! Streams cut into sequences.
 
+use super::permutation::Permutation;
 use super::{DataError, Random, Tokens};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -12,16 +13,22 @@ pub struct Window {
     pub start: u64,
     /// The tokens.
     pub tokens: Vec<i32>,
+    /// Which document each token is of, if documents must not see each other.
+    pub documents: Option<Vec<i32>>,
+    /// Which source of a mixture it is from.
+    pub source: usize,
 }
 
-/// Where a run stands in its data.
+/// Where a run stands in its data: with the seed, all that decides about what comes next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// Passes over the text that are done.
+    /// Passes over the text that are done. Of a mixture, whose sources end their passes at different
+    /// times, how often the context has changed.
     pub epoch: u64,
-    /// Windows taken in this pass.
+    /// Windows taken in this pass. Of a mixture, since the context has changed.
     pub taken: u64,
-    /// Tokens of this pass's windows, less the last target; 0 before the first pass.
+    /// Tokens of the windows of this pass. 0 before the first.
+    #[serde(default)]
     pub context: usize,
 }
 
@@ -75,28 +82,58 @@ impl Windows {
             .max(1)
     }
 
-    /// The windows of one pass in the order that `seed` gives it. Each pass has its own order and
-    /// its own phase, so that a token is not always at the same place in its window.
-    pub fn shuffled(&self, seed: u64, epoch: u64) -> Vec<u64> {
+    /// The order of the windows of one pass: where each begins. Each pass has its own order and its own
+    /// phase, so that a token is not always at the same place in its window.
+    pub fn shuffled(&self, seed: u64, epoch: u64) -> Order {
         let mut random = Random::new(Random::new(seed).next() ^ epoch);
-        let slack = self.tokens.len() - 1 - self.per_epoch() * self.context;
+        let windows = self.per_epoch();
+        let slack = self.tokens.len() - 1 - windows * self.context;
         let phase = random.below(slack.min(self.context - 1) + 1);
-        let mut starts: Vec<u64> = (0..self.per_epoch())
-            .map(|w| phase + w * self.context)
-            .collect();
-        random.shuffle(&mut starts);
-        starts
+        Order {
+            phase,
+            context: self.context,
+            permutation: Permutation::new(windows, random),
+        }
     }
 
     /// The window at `start`.
     ///
+    /// # Errors
+    ///
+    /// Text that has become unreadable, or a token that is not in the vocabulary.
+    ///
     /// # Panics
     ///
     /// If `start` is not within the stream.
-    pub fn at(&self, start: u64) -> Window {
+    pub fn at(&self, start: u64) -> Result<Window, DataError> {
         let end = (start + self.context + 1).min(self.tokens.len());
         let mut tokens = Vec::with_capacity((end - start) as usize);
-        self.tokens.read(start..end, &mut tokens);
-        Window { start, tokens }
+        self.tokens.read(start..end, &mut tokens)?;
+        Ok(Window {
+            start,
+            tokens,
+            documents: self.tokens.documents(start..end)?,
+            source: 0,
+        })
+    }
+}
+
+/// Where the windows of one pass begin, in the order of the pass.
+pub struct Order {
+    phase: u64,
+    context: u64,
+    permutation: Permutation,
+}
+
+impl Order {
+    /// Where window `index` of the pass begins. None after the last one.
+    pub fn start(&self, index: u64) -> Option<u64> {
+        let window = self.permutation.at(index)?;
+        Some(self.phase + window * self.context)
+    }
+
+    /// All of them.
+    pub fn starts(&self) -> impl Iterator<Item = u64> {
+        (0..).map_while(|index| self.start(index))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::results::{ByLength, Position, Score};
 use super::{EvalError, Length, bucket, ends};
-use crate::data::Tokens;
+use crate::data::{DataError, Tokens};
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
 use burn_longnet::model::LongNetLM;
@@ -92,6 +92,10 @@ pub fn scored(
 /// The loss of `lm` on the first `count` of `tokens`, in windows of `length`, at most `pass` tokens
 /// at once.
 ///
+/// # Errors
+///
+/// Text that has become unreadable.
+///
 /// # Panics
 ///
 /// If the text has fewer tokens than one window or than `count`.
@@ -102,7 +106,7 @@ pub fn by_length(
     length: Length,
     mode: Mode,
     pass: usize,
-) -> ByLength {
+) -> Result<ByLength, DataError> {
     assert!(
         length.tokens as u64 <= count.saturating_sub(1) && count <= tokens.len(),
         "{count} of {} tokens, in windows of {} + 1",
@@ -115,7 +119,7 @@ pub fn by_length(
     // Only the last window may have another length.
     for same in slots.chunk_by(|a, b| a.length == b.length) {
         for slots in same.chunks(batch) {
-            let losses = losses(lm, tokens, slots);
+            let losses = losses(lm, tokens, slots)?;
             for (slot, losses) in slots.iter().zip(losses.chunks(slots[0].length)) {
                 for (at, loss) in losses.iter().enumerate().skip(slot.scored) {
                     buckets.add(at + 1, f64::from(*loss));
@@ -123,7 +127,7 @@ pub fn by_length(
             }
         }
     }
-    ByLength {
+    Ok(ByLength {
         length: length.tokens,
         beyond_training: length.beyond_training,
         stride: match mode {
@@ -132,22 +136,22 @@ pub fn by_length(
         },
         score: Score::new(buckets.sum(), buckets.count(), tokens.bytes_of(1..count)),
         positions: buckets.positions(length.tokens),
-    }
+    })
 }
 
 /// The loss of each token that follows one in `slots`, which have one length.
-fn losses(lm: &LongNetLM, tokens: &dyn Tokens, slots: &[Slot]) -> Vec<f32> {
+fn losses(lm: &LongNetLM, tokens: &dyn Tokens, slots: &[Slot]) -> Result<Vec<f32>, DataError> {
     let (batch, n) = (slots.len(), slots[0].length);
     let mut read = Vec::with_capacity(batch * (n + 1));
     for slot in slots {
-        tokens.read(slot.start..slot.start + n as u64 + 1, &mut read);
+        tokens.read(slot.start..slot.start + n as u64 + 1, &mut read)?;
     }
     let device = lm.devices()[0].clone();
     let read = TensorData::new(read, [batch, n + 1]);
     let read = Tensor::<2, Int>::from_data(read, &device);
     let (inputs, targets) = (read.clone().slice_dim(1, 0..n), read.slice_dim(1, 1..n + 1));
     let losses = lm.nll(inputs, targets, None).into_data();
-    losses.iter::<f32>().collect()
+    Ok(losses.iter::<f32>().collect())
 }
 
 /// Sums by context.
@@ -214,8 +218,9 @@ mod tests {
             tokens.iter().map(|token| 1 + *token as u64 % 2).sum()
         }
 
-        fn read(&self, range: Range<u64>, out: &mut Vec<i32>) {
+        fn read(&self, range: Range<u64>, out: &mut Vec<i32>) -> Result<(), DataError> {
             out.extend(&self.0[range.start as usize..range.end as usize]);
+            Ok(())
         }
 
         fn place(&self, at: u64) -> String {
@@ -290,7 +295,8 @@ mod tests {
                 }
                 let expected = brute_force(&lm, &text, n, mode);
                 for pass in [1, 3 * n, 1000] {
-                    let found = by_length(&lm, &text, tokens as u64, length(n), mode, pass);
+                    let found =
+                        by_length(&lm, &text, tokens as u64, length(n), mode, pass).unwrap();
                     let of = |from: usize, to: usize| {
                         let inside = expected.iter().filter(|e| (from..=to).contains(&e.0));
                         let losses: Vec<f64> = inside.map(|e| e.1).collect();
@@ -341,7 +347,7 @@ mod tests {
     #[test]
     fn bits_are_those_of_the_bytes_that_are_scored() {
         let text = text(30);
-        let found = by_length(&model(), &text, 20, length(8), Mode::Full, 64);
+        let found = by_length(&model(), &text, 20, length(8), Mode::Full, 64).unwrap();
         assert_eq!(found.score.tokens, 19);
         let bytes: i32 = text.0[1..20].iter().map(|token| 1 + token % 2).sum();
         assert_eq!(found.score.bytes, bytes as u64);

@@ -5,7 +5,7 @@ use super::{Stop, TrainError, Trainee, check_precision};
 use crate::checkpoint::{LOG, Lock, OpenError, Point, occupied, set_aside};
 use crate::config::Resolved;
 use crate::config::sections::{NumberFormat, OnNonFinite};
-use crate::data::{self, Fingerprint, Split, Tokens, Windows};
+use crate::data::{self, Fingerprint, Mixture, Split, Tokens, Windows};
 use crate::entropy::Entropy;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::loader::Loader;
@@ -86,15 +86,18 @@ impl Prepared {
         let c = &config.config;
         check_precision(c.train.precision, device)?;
         let text = data::load(&c.data)?;
+        text.train.text().fits(c.model.vocab)?;
         let fingerprint = Fingerprint::of(text.train.text());
         if let Some(point) = &point {
             point.expect_text(&fingerprint)?;
         }
         let context = c.data.context;
         // Whether there is one window to learn from shows now.
-        Windows::new(Arc::new(text.train.clone()), context, "training")?;
+        for (source, _) in &text.sources {
+            Windows::new(Arc::new(source.clone()), context, "training")?;
+        }
         let valid = Windows::new(Arc::new(text.valid.clone()), context, "validation")?;
-        let entropy = Entropy::of(text.valid.slices(0..text.valid.len()));
+        let entropy = text.valid.entropy()?;
         let device = device.clone().autodiff();
         device.seed(c.train.seed as u64);
         let lm = c.language_model().init(&device);
@@ -183,7 +186,8 @@ impl Prepared {
             .renderer(&interrupter, done, settings.steps, period);
         let strategy = Arc::new(Steps {
             config: self.config.clone(),
-            tokens: Arc::new(self.text.train.clone()),
+            sources: Mixture::from(&self.text),
+            tokenizer: self.text.train.text().tokenizer().clone(),
             text: self.fingerprint,
             point: Mutex::new(self.point),
             control,
@@ -241,7 +245,7 @@ impl Prepared {
         } = outcome.expect("the loop has run")?;
         let lm = result.model.lm;
         let evaluation = match stopped {
-            None => Some(evaluate(&lm, &self.valid, settings.batch)),
+            None => Some(evaluate(&lm, &self.valid, settings.batch)?),
             Some(_) => None,
         };
         Ok(Report {

@@ -3,7 +3,7 @@
 use super::{Control, Learner, TrainError, Trainee};
 use crate::checkpoint::{self, Best, Contents, Point, State};
 use crate::config::Resolved;
-use crate::data::{Cursor, Fingerprint, Tokens};
+use crate::data::{Cursor, Fingerprint, Mixture, Tokenizer};
 use crate::loader::{Batch, Feed};
 use crate::metrics::Measured;
 use burn::data::dataloader::{DataLoader, Progress};
@@ -28,7 +28,9 @@ pub(super) struct Outcome {
 pub(super) struct Steps {
     pub config: Resolved,
     /// What is learned.
-    pub tokens: Arc<dyn Tokens>,
+    pub sources: Mixture,
+    /// What it is made of.
+    pub tokenizer: Arc<dyn Tokenizer>,
     /// What the checkpoints say of the text.
     pub text: Fingerprint,
     /// Where the run goes on.
@@ -58,7 +60,7 @@ impl SupervisedLearningStrategy<Trainee> for Steps {
         let mut fit = Fit {
             strategy: self,
             learner,
-            feed: Feed::new(self.tokens.clone(), config.train.seed as u64, start.cursor),
+            feed: Feed::new(self.sources.clone(), config.train.seed as u64, start.cursor),
             cursor: start.cursor,
             best: start.best,
             events: components.event_processor,
@@ -134,7 +136,7 @@ impl Fit<'_> {
             }
             self.train_event(LearnerEvent::EndSplit(period));
             if self.learner.steps() == done + steps {
-                let is_best = self.validate(valid, period);
+                let is_best = self.validate(valid, period)?;
                 if is_best || self.save_is_due() {
                     self.save(is_best)?;
                 }
@@ -189,7 +191,11 @@ impl Fit<'_> {
     }
 
     /// Evaluates; whether the result is the best so far.
-    fn validate(&mut self, valid: &dyn DataLoader<Batch>, period: usize) -> bool {
+    fn validate(
+        &mut self,
+        valid: &dyn DataLoader<Batch>,
+        period: usize,
+    ) -> Result<bool, TrainError> {
         let model = self.learner.evaluated();
         self.valid_event(LearnerEvent::StartSplit {
             epoch_number: period,
@@ -198,7 +204,8 @@ impl Fit<'_> {
         let mut batches = valid.iter();
         let mut number = 0;
         let (mut sum, mut tokens, mut whole) = (0.0, 0, true);
-        while let Some(Ok(batch)) = batches.next() {
+        while let Some(batch) = batches.next() {
+            let batch = batch.map_err(|e| TrainError::Framework(e.to_string()))?;
             let started = Instant::now();
             let mut measured = InferenceStep::step(&model, batch);
             measured.seconds = started.elapsed().as_secs_f64();
@@ -220,7 +227,7 @@ impl Fit<'_> {
         if is_best {
             self.best = Some(Best { step, loss });
         }
-        is_best && self.strategy.config.config.train.keep_best
+        Ok(is_best && self.strategy.config.config.train.keep_best)
     }
 
     fn save(&mut self, is_best: bool) -> Result<PathBuf, TrainError> {
@@ -229,6 +236,7 @@ impl Fit<'_> {
             model: &self.learner.model().lm,
             averaged: self.learner.average(),
             optimizer: self.learner.optimizer(),
+            tokenizer: self.strategy.tokenizer.file(),
             state: State {
                 step: self.learner.steps(),
                 cursor: self.cursor,

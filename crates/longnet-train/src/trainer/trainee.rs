@@ -26,6 +26,10 @@ impl Trainee {
         factor: f64,
     ) -> TrainOutput<Measured> {
         let (input, targets) = batch.input(&self.lm.devices()[0]);
+        let options = &ChunkedLoss {
+            ignore_index: batch.ignored(),
+            ..options.clone()
+        };
         let terms = self.lm.loss_terms(input.seed(seed), targets, options);
         let added = |x: Tensor<1>, is_on: bool| if is_on { x.into_scalar() } else { 0.0 };
         let measured = Measured {
@@ -65,8 +69,6 @@ impl InferenceStep for Trainee {
     type Output = Measured;
 
     fn step(&self, batch: Batch) -> Measured {
-        let (input, targets) = batch.input(&self.lm.devices()[0]);
-        let loss = self.lm.loss(input, targets);
-        self.measured(&batch, loss.into_scalar())
+        self.measured(&batch, batch.loss(&self.lm).into_scalar())
     }
 }

@@ -1,0 +1,294 @@
+//! Making shards: `longnet data prepare`.
+
+use super::files::{self, Found};
+use super::shard::{HEADER, MANIFEST, Manifest, ShardHeader};
+use super::tokenise::{at_once, tokenise};
+use super::tokenizer::{self, TOKENIZER};
+use super::{DataError, Tokenizer, format};
+use crate::config::sections::Data;
+use sha2::{Digest, Sha256};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
+
+/// How far it is, while it is at work.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// Files to prepare.
+    pub files: AtomicU64,
+    /// Files that are done, or were before.
+    pub files_done: AtomicU64,
+    /// Bytes of all files.
+    pub bytes: AtomicU64,
+    /// Bytes that are read, or were before.
+    pub bytes_done: AtomicU64,
+}
+
+/// What was made.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// The manifest of the folder.
+    pub manifest: Manifest,
+    /// Shards that were made.
+    pub made: usize,
+    /// Shards that were there already, of the same files and the same tokenizer.
+    pub kept: usize,
+    /// Records without text, in the files that were read now.
+    pub skipped: u64,
+}
+
+const LOCK: &str = ".lock";
+const DRAFT: &str = ".tmp";
+
+/// Makes a shard in `folder` for each file that `data` names, as many at a time as there are cores.
+///
+/// A shard is written to a temporary file, synced and renamed, and the manifest is written when all are
+/// there. Shards that are whole are kept, if their file has the same name, size and time, and the same
+/// tokenizer makes the tokens: after an interruption, the same call goes on.
+///
+/// # Errors
+///
+/// A file that cannot be read or has no tokens, a folder that cannot be written or in which another
+/// program prepares shards. Shards that were finished stay.
+pub fn prepare(data: &Data, folder: &Path, watch: &Watch) -> Result<Made, DataError> {
+    if !data.weights.is_empty() {
+        return Err(DataError::OneSource);
+    }
+    let tokenizer = tokenizer::open(data)?;
+    let found = files::find(data)?;
+    let jobs = found
+        .iter()
+        .map(|file| Job::new(file, folder, data, &*tokenizer));
+    let jobs = jobs.collect::<Result<Vec<Job>, _>>()?;
+
+    fs::create_dir_all(folder).map_err(|e| DataError::write(folder, e))?;
+    let lock = lock(folder)?;
+    clear_drafts(folder)?;
+    let add = |to: &AtomicU64, n: u64| to.fetch_add(n, Ordering::Relaxed);
+    let there: Vec<_> = jobs.iter().map(Job::finished).collect();
+    for (job, there) in jobs.iter().zip(&there) {
+        add(&watch.files, 1);
+        add(&watch.bytes, job.size);
+        if there.is_some() {
+            add(&watch.files_done, 1);
+            add(&watch.bytes_done, job.size);
+        }
+    }
+    if there.iter().any(Option::is_none) {
+        // Until all are there again, the folder is not finished.
+        remove(&folder.join(MANIFEST))?;
+    }
+    if let Some(content) = tokenizer.file() {
+        let path = folder.join(TOKENIZER);
+        replace(&path, content).map_err(|e| DataError::write(&path, e))?;
+    }
+    let made = at_once(jobs.len(), |i| {
+        if let Some(header) = &there[i] {
+            return Ok((header.clone(), 0));
+        }
+        let made = jobs[i].run(data, &*tokenizer, &watch.bytes_done)?;
+        add(&watch.files_done, 1);
+        Ok(made)
+    })?;
+    let skipped = made.iter().map(|(_, skipped)| skipped).sum();
+    let shards: Vec<_> = jobs
+        .iter()
+        .zip(made)
+        .map(|(job, (header, _))| (job.name.clone(), job.found.name.clone(), header))
+        .collect();
+    let manifest = Manifest::new(&*tokenizer, &shards);
+    if manifest.tokens == 0 {
+        return Err(DataError::NoTokens {
+            file: jobs[0].found.name.clone(),
+            files: jobs.len(),
+            skipped,
+        });
+    }
+    let path = folder.join(MANIFEST);
+    replace(&path, manifest.encode().as_bytes()).map_err(|e| DataError::write(&path, e))?;
+    drop(lock);
+    remove(&folder.join(LOCK))?;
+    let kept = there.iter().flatten().count();
+    Ok(Made {
+        manifest,
+        made: jobs.len() - kept,
+        kept,
+        skipped,
+    })
+}
+
+/// One file and its shard.
+struct Job<'a> {
+    found: &'a Found,
+    size: u64,
+    /// What the shard is made from, as its header has it.
+    source: [u8; 32],
+    /// Name of the shard.
+    name: String,
+    path: PathBuf,
+}
+
+impl<'a> Job<'a> {
+    fn new(
+        found: &'a Found,
+        folder: &Path,
+        data: &Data,
+        tokenizer: &dyn Tokenizer,
+    ) -> Result<Self, DataError> {
+        let metadata = fs::metadata(&found.path);
+        let metadata = metadata.map_err(|e| DataError::read(&found.path, e))?;
+        let modified = metadata.modified().ok();
+        let modified = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let mut source = Sha256::new();
+        let end = tokenizer.end().unwrap_or(-1);
+        for part in [
+            found.name.as_bytes(),
+            &metadata.len().to_le_bytes(),
+            &modified.map_or(0, |time| time.as_nanos()).to_le_bytes(),
+            data.field.as_bytes(),
+            &tokenizer.identity().hash,
+            &end.to_le_bytes(),
+        ] {
+            source.update((part.len() as u64).to_le_bytes());
+            source.update(part);
+        }
+        let name = shard_name(&found.name);
+        Ok(Self {
+            found,
+            size: metadata.len(),
+            source: source.finalize().into(),
+            path: folder.join(&name),
+            name,
+        })
+    }
+
+    /// The header of the shard, if it is there, whole, and of this file.
+    fn finished(&self) -> Option<ShardHeader> {
+        let file = File::open(&self.path).ok()?;
+        let bytes = file.metadata().ok()?.len();
+        let mut head = Vec::new();
+        file.take(HEADER as u64).read_to_end(&mut head).ok()?;
+        let header = ShardHeader::parse(&head).ok()?;
+        (header.source == self.source && header.file_bytes() == bytes).then_some(header)
+    }
+
+    fn run(
+        &self,
+        data: &Data,
+        tokenizer: &dyn Tokenizer,
+        bytes_done: &AtomicU64,
+    ) -> Result<(ShardHeader, u64), DataError> {
+        let draft = draft(&self.path);
+        let result = self.write(&draft, data, tokenizer, bytes_done);
+        if result.is_err() {
+            // What is wrong is known already; this frees the disk that may be full.
+            let _ = fs::remove_file(&draft);
+        }
+        result
+    }
+
+    fn write(
+        &self,
+        draft: &Path,
+        data: &Data,
+        tokenizer: &dyn Tokenizer,
+        bytes_done: &AtomicU64,
+    ) -> Result<(ShardHeader, u64), DataError> {
+        let failed = |e: io::Error| DataError::write(draft, e);
+        let out = BufWriter::with_capacity(1 << 20, File::create(draft).map_err(failed)?);
+        let (out, header, skipped) = tokenise(
+            self.found,
+            &data.field,
+            tokenizer,
+            self.source,
+            bytes_done,
+            out,
+            &failed,
+        )?;
+        let file = out.into_inner().map_err(|e| failed(e.into_error()))?;
+        file.sync_all().map_err(failed)?;
+        rename(draft, &self.path).map_err(|e| DataError::write(&self.path, e))?;
+        Ok((header, skipped))
+    }
+}
+
+/// The name of the shard of the file `name`: readable, and another one for each file.
+fn shard_name(name: &str) -> String {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    let stem: String = last
+        .chars()
+        .map(|c| match c.is_ascii_alphanumeric() || c == '_' {
+            true => c,
+            false => '-',
+        })
+        .take(64)
+        .collect();
+    let hash: String = Sha256::digest(name)[..4]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("{stem}-{hash}.{}", format::SHARD)
+}
+
+/// Where `path` is written before it is whole.
+fn draft(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}{DRAFT}"))
+}
+
+fn lock(folder: &Path) -> Result<File, DataError> {
+    let path = folder.join(LOCK);
+    let file = File::create(&path).map_err(|e| DataError::write(&path, e))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(DataError::Busy {
+            folder: folder.into(),
+        }),
+        // Some file systems have no locks; one program at a time is then up to the user.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+    }
+}
+
+/// Removes what an interrupted call has left unfinished.
+fn clear_drafts(folder: &Path) -> Result<(), DataError> {
+    let failed = |e| DataError::read(folder, e);
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with('.') && name.ends_with(DRAFT) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Replaces `path` by a file with `content`, whole or not at all.
+pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let draft = draft(path);
+    let written = File::create(&draft).and_then(|mut file| {
+        file.write_all(content)?;
+        file.sync_all()
+    });
+    let replaced = written.and_then(|()| rename(&draft, path));
+    if replaced.is_err() {
+        // What is wrong is known already.
+        let _ = fs::remove_file(&draft);
+    }
+    replaced
+}
+
+fn rename(draft: &Path, path: &Path) -> io::Result<()> {
+    fs::rename(draft, path)?;
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn remove(path: &Path) -> Result<(), DataError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(DataError::write(path, e)),
+        _ => Ok(()),
+    }
+}
