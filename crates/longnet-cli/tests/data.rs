@@ -44,14 +44,14 @@ fn from_records_to_shards_to_a_model_that_speaks() {
             "train",
             "*.jsonl",
             "--vocab",
-            "300",
+            "265",
             "--out",
             out,
         ];
         place.good(&[&args[..], &field[..]].concat())
     };
     let said = learn("tokenizer.json");
-    assert!(said.contains("tokenizer.json: 300 tokens"), "{said}");
+    assert!(said.contains("tokenizer.json: 265 tokens"), "{said}");
     learn("again.json");
     let (first, again) = (place.path("tokenizer.json"), place.path("again.json"));
     assert_eq!(fs::read(first).unwrap(), fs::read(again).unwrap());
@@ -60,7 +60,7 @@ fn from_records_to_shards_to_a_model_that_speaks() {
         "train",
         "*.jsonl",
         "--vocab",
-        "300",
+        "265",
         "--out",
         "again.json",
     ];
@@ -107,7 +107,7 @@ fn from_records_to_shards_to_a_model_that_speaks() {
     let said = place.good(&train);
     assert!(said.contains("bits/byte"), "{said}");
     let shown = fs::read_to_string(place.path("runs/tiny/config.toml")).unwrap();
-    assert!(shown.contains("vocab = 300"), "{shown}");
+    assert!(shown.contains("vocab = 265"), "{shown}");
     let said = place.good(&["generate", "--run", "runs/tiny", "--prompt", "all is"]);
     assert!(said.starts_with("all is"), "{said}");
     place.good(&["eval", "--run", "runs/tiny"]);
@@ -118,10 +118,10 @@ fn from_records_to_shards_to_a_model_that_speaks() {
         error.contains("which is another one; take the one that it was made with"),
         "{error}"
     );
-    let small = [&train[..], &["--set", "model.vocab=299"]].concat();
+    let small = [&train[..], &["--set", "model.vocab=264"]].concat();
     let error = place.bad(2, &small);
     assert!(
-        error.contains("model.vocab = 299 has no room for them"),
+        error.contains("model.vocab = 264 has no room for them"),
         "{error}"
     );
 }
