@@ -19,8 +19,8 @@ pub struct Target {
 enum Place {
     /// Standard output.
     Stdout,
-    /// Beside the file, until it is whole.
-    Beside(PathBuf, File),
+    /// A file, written under this name beside it until it is whole.
+    File(PathBuf),
     /// What is no file, such as /dev/null, takes what comes.
     Device(File),
 }
@@ -42,16 +42,15 @@ impl Target {
             let mut name = path.file_name().unwrap_or_default().to_os_string();
             name.push(format!(".{}.partial", std::process::id()));
             let beside = path.with_file_name(name);
-            File::create(&beside).map(|file| Place::Beside(beside, file))
+            // Only to know that it works: an evaluation that is killed shall leave nothing.
+            File::create(&beside)
+                .and_then(|_| fs::remove_file(&beside))
+                .map(|()| Place::File(beside))
         };
-        let (path, named) = (path.to_path_buf(), path.to_path_buf());
+        let path = path.to_path_buf();
         match place {
             Ok(place) => Ok(Self { flag, path, place }),
-            Err(reason) => Err(Failure::File {
-                flag,
-                path: named,
-                reason,
-            }),
+            Err(reason) => Err(Failure::File { flag, path, reason }),
         }
     }
 
@@ -69,10 +68,7 @@ impl Target {
         let written = match &mut self.place {
             Place::Stdout => return out_bytes(bytes),
             Place::Device(file) => file.write_all(bytes),
-            Place::Beside(beside, file) => file
-                .write_all(bytes)
-                .and_then(|()| file.sync_all())
-                .and_then(|()| fs::rename(beside, &self.path)),
+            Place::File(beside) => replace(&self.path, beside, bytes),
         };
         written.map_err(|reason| Failure::File {
             flag: self.flag,
@@ -82,11 +78,15 @@ impl Target {
     }
 }
 
-impl Drop for Target {
-    fn drop(&mut self) {
-        if let Place::Beside(beside, _) = &self.place {
-            // After a success there is nothing left of it.
-            let _ = fs::remove_file(beside);
-        }
+/// Writes `path` by way of `beside`, of which nothing stays.
+fn replace(path: &Path, beside: &Path, bytes: &[u8]) -> io::Result<()> {
+    let write = |mut file: File| file.write_all(bytes).and_then(|()| file.sync_all());
+    let result = File::create(beside)
+        .and_then(write)
+        .and_then(|()| fs::rename(beside, path));
+    if result.is_err() {
+        // The first error is the one to be told.
+        let _ = fs::remove_file(beside);
     }
+    result
 }

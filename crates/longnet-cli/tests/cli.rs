@@ -300,3 +300,62 @@ fn a_loss_that_is_not_finite_stops_the_run_and_names_step_and_text() {
         "{error}"
     );
 }
+
+#[test]
+fn layers_of_several_kinds_are_configured_trained_resumed_and_run() {
+    let place = Place::new();
+    let sets = [
+        "model.layers=3",
+        "model.heads=4",
+        "attention.kind=[\"block-sparse\", \"adaptive\", \"dilated\"]",
+        "attention.pattern=\"[window(32) | global(16) x 2, branches(16/1, 64/4) x 2]\"",
+        "attention.block=16",
+        "attention.top_k=2",
+    ];
+    let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", *set]).collect();
+    let checked = place.good(&[&["config", "check", "tiny.toml"], &sets[..]].concat());
+    assert!(checked.starts_with("ok\n"), "{checked}");
+    let train = [&["train", "tiny.toml"], &sets[..]].concat();
+    place.good(&[&train[..], &["--set", "train.run_dir=whole"]].concat());
+    place.good(&[&train[..], &["--stop-at", "7"]].concat());
+    place.good(&[&train[..], &["--resume", "auto"]].concat());
+    let weights =
+        |run: &str| fs::read(place.path(run).join("step-000012/model.safetensors")).unwrap();
+    assert!(weights("whole") == weights("runs/tiny"), "two results");
+    place.good(&["generate", "--run", "runs/tiny", "--tokens", "3"]);
+    for (set, reason) in [
+        (
+            "attention.pattern=windw(3)",
+            "unknown pattern 'windw' at column 1; did you mean 'window'?",
+        ),
+        (
+            "attention.pattern=\"[window(32) x 3]\"",
+            "the list of patterns is for 3 heads, but there are 4",
+        ),
+        (
+            "attention.kind=dilated",
+            "is read by block-sparse layers only",
+        ),
+        ("attention.block=0", "must be 1 or more"),
+    ] {
+        let error = place.bad(
+            2,
+            &[
+                &["config", "check", "tiny.toml"],
+                &sets[..],
+                &["--set", set],
+            ]
+            .concat(),
+        );
+        assert!(error.contains(reason), "{error}");
+    }
+    let table = [
+        "--set",
+        "attention.pattern={union=[{window=32}, \"global(16)\"]}",
+    ];
+    let shown = place.good(&[&["config", "show", "tiny.toml"], &sets[..], &table].concat());
+    assert!(
+        shown.contains("pattern = \"window(32) | global(16)\""),
+        "{shown}"
+    );
+}

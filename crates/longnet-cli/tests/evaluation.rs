@@ -214,6 +214,13 @@ fn a_file_that_cannot_be_written_is_known_at_once_and_none_is_left_half() {
     }
     let error = place.bad(1, &eval(&["--json", "-", "--svg", "-"]));
     assert!(error.contains("name a file"), "{error}");
+    #[cfg(target_os = "linux")]
+    {
+        let output = place.run(&eval(&["--text-tokens", "64", "--json", "/dev/full"]));
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.starts_with("error: --json /dev/full: "), "{error}");
+    }
     // An error that comes later leaves the file that was there, and nothing beside it.
     fs::write(place.path("old.json"), "old").unwrap();
     let weights = place.path("runs/tiny/step-000012/model.safetensors");

@@ -243,6 +243,10 @@ impl DilatedBuilder {
     ///
     /// No heads, no branches, or a branch whose segment length or dilation rate cannot work.
     pub fn build(self) -> Result<Pattern, PatternError> {
+        self.check().map(Pattern::Dilated)
+    }
+
+    pub(crate) fn check(self) -> Result<DilatedPattern, PatternError> {
         let pattern = self.0;
         if pattern.heads == 0 {
             return Err(PatternError::NoHeads);
@@ -264,6 +268,6 @@ impl DilatedBuilder {
                 });
             }
         }
-        Ok(Pattern::Dilated(pattern))
+        Ok(pattern)
     }
 }

@@ -1,5 +1,7 @@
 //! What can be wrong with a pattern, and what to do about it.
 
+use crate::ParseError;
+
 /// Why a pattern, or a schedule of it, cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
@@ -146,5 +148,118 @@ pub enum PatternError {
         end: usize,
         /// One past the last position of the grid.
         covered: usize,
+    },
+    /// A pattern in text that cannot be read.
+    #[error(transparent)]
+    Text(#[from] ParseError),
+    /// An argument of a block pattern that cannot work.
+    #[error("{pattern}: {argument} is {value}; {remedy}")]
+    Argument {
+        /// The name of the pattern in text.
+        pattern: &'static str,
+        /// The name of the argument.
+        argument: &'static str,
+        /// The value given.
+        value: String,
+        /// What to give.
+        remedy: &'static str,
+    },
+    /// A stride or segment that rounds down to no block.
+    #[error(
+        "{pattern}: {argument} is {tokens} tokens, less than a block of {block}; give at least {block}, or use smaller blocks"
+    )]
+    BelowBlock {
+        /// The name of the pattern in text.
+        pattern: &'static str,
+        /// The name of the argument.
+        argument: &'static str,
+        /// The value given.
+        tokens: usize,
+        /// Tokens of a block.
+        block: usize,
+    },
+    /// A block pattern nested too deep.
+    #[error("the pattern is nested deeper than {limit}; write it with fewer parentheses")]
+    TooDeep {
+        /// The deepest that is allowed.
+        limit: usize,
+    },
+    /// A block pattern of too many parts.
+    #[error(
+        "the pattern has more than {limit} parts; build large masks from rows, with BlockMask::new"
+    )]
+    TooManyParts {
+        /// The most that are allowed.
+        limit: usize,
+    },
+    /// A list of patterns for another number of heads.
+    #[error(
+        "the list of patterns is for {listed} heads, but there are {heads}; give each entry its number of heads, such as [window(1024) x {heads}]"
+    )]
+    HeadList {
+        /// Heads of all entries.
+        listed: usize,
+        /// Heads that there are.
+        heads: usize,
+    },
+    /// A list of heads as an entry of another.
+    #[error("a list of heads inside of a list of heads; give the heads of all in one list")]
+    NestedHeads,
+    /// Dilated branches that are not sets of blocks.
+    #[error(
+        "branches: ({segment}, {dilation}) is not made of whole blocks of {block} tokens; give the heads an entry of their own in a list of heads, such as [branches({segment}/{dilation}) x 4, window(1024) x 4], and attend by head_groups, or dilate whole blocks with block_branch"
+    )]
+    BranchBlocks {
+        /// Segment length in tokens.
+        segment: usize,
+        /// Dilation rate.
+        dilation: usize,
+        /// Tokens of a block.
+        block: usize,
+    },
+    /// Several branches as one block mask.
+    #[error(
+        "branches: a head runs {branches} of them and counts pairs that several see as often; a block mask counts once. Attend by head_groups, or say union with |"
+    )]
+    CountedTwice {
+        /// Branches that the head runs.
+        branches: usize,
+    },
+    /// Zero keys in a block mask.
+    #[error(
+        "branches: a block mask has no zero keys; give the heads an entry of their own in a list of heads and attend by head_groups, or use tail = masked"
+    )]
+    ZeroKeyBlocks,
+    /// A listed pair that the grid does not have.
+    #[error(
+        "blocks: {row}:{column} is outside of the grid of {q_blocks} query blocks and {k_blocks} key blocks; list blocks of the grid only"
+    )]
+    BlockPair {
+        /// Query block.
+        row: usize,
+        /// Key block.
+        column: usize,
+        /// Query blocks of the grid.
+        q_blocks: usize,
+        /// Key blocks of the grid.
+        k_blocks: usize,
+    },
+    /// Block sizes without a common multiple in reach.
+    #[error(
+        "q_block {q_block} and k_block {k_block} have no common multiple up to 2^48; use sizes of which one divides the other"
+    )]
+    BlockSizes {
+        /// Positions of a query block.
+        q_block: usize,
+        /// Positions of a key block.
+        k_block: usize,
+    },
+    /// Masks that cannot be combined.
+    #[error(
+        "the masks differ in their {what}; combine masks of the same heads, grid and causality"
+    )]
+    MasksDiffer {
+        /// "heads", "grid" or "causality".
+        what: &'static str,
     },
 }

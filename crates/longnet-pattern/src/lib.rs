@@ -22,29 +22,37 @@
 //! | module | concept |
 //! |---|---|
 //! | [`dilated`] | LongNet's branches, head assignment and offsets |
-//! | [`block`] | block masks: their builder, their compressed lists |
+//! | [`block`] | block masks: their builder, their compressed lists, their pictures |
+//! | [`algebra`] | block patterns as expressions, in code, text and tables |
+//! | [`hilbert`] | orders of a 2-D grid in which neighbours stay close |
 //! | [`schedule`] | the pattern over a query range and a key range, as runs |
 //! | [`cost`] | visited pairs, FLOPs, bytes, cache entries |
 //! | [`dropout`] | the generator that every backend shares |
 
+pub mod algebra;
 pub mod block;
 pub mod cost;
+mod density;
 pub mod dilated;
 pub mod dropout;
 mod error;
 mod explain;
+pub mod hilbert;
 mod pattern;
+mod permutation;
 mod residues;
 mod rules;
 pub mod run;
 pub mod schedule;
 
+pub use algebra::{BlockPattern, Branches, HeadEntry, HeadGroup, Level, ParseError};
 pub use block::{BlockBuilder, BlockGrid, BlockMask, BlockRuns, Indices};
 pub use cost::{Cost, Sizes};
 pub use dilated::{Branch, DilatedPattern, HeadAssignment, HeadOffset, Tail};
 pub use dropout::Dropout;
 pub use error::PatternError;
 pub use pattern::Pattern;
+pub use permutation::Permutation;
 pub use rules::{HIDDEN, MixGradient, Precision, labels_match};
 pub use run::{Progression, Run};
 pub use schedule::{Schedule, Span};

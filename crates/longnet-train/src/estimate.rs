@@ -3,6 +3,7 @@
 use crate::config::Config;
 use burn_longnet::pattern::{Sizes, Span};
 use std::fmt;
+use std::ops::Range;
 
 /// Exact counts at the configured context.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -11,7 +12,7 @@ pub struct Estimate {
     pub parameters: usize,
     /// Tokens of one sequence.
     pub context: usize,
-    /// Key positions that one query of one head sees, on average over the sequence.
+    /// Key positions that one query of one head sees, on average over the sequence and the layers.
     pub keys_per_query: f64,
     /// FLOPs of attention's two products per token, over all heads and layers, forward only.
     pub attention_flops: f64,
@@ -21,22 +22,28 @@ impl Estimate {
     /// The counts of a checked config.
     pub fn of(config: &Config) -> Self {
         let (m, n) = (&config.model, config.data.context);
-        let schedule = config
-            .pattern()
-            .schedule(Span::full(n))
-            .expect("a masked tail has a schedule at every length");
-        let cost = schedule.cost(&Sizes {
+        let sizes = |heads: &Range<usize>| Sizes {
             batch: 1,
-            kv_heads: m.kv_heads.unwrap_or(m.heads),
+            kv_heads: heads.len(),
             d: m.d_model / m.heads,
             d_v: m.d_model / m.heads,
             bytes_per_element: 4,
-        });
+        };
+        let (mut pairs, mut flops) = (0, 0);
+        for layer in 0..m.layers {
+            for group in config.head_groups(layer, n) {
+                let schedule = group.pattern.schedule(Span::full(n));
+                let schedule = schedule.expect("a masked tail has a schedule at every length");
+                let cost = schedule.cost(&sizes(&group.heads));
+                pairs += cost.pairs;
+                flops += cost.forward_flops;
+            }
+        }
         Self {
             parameters: config.language_model().num_params(),
             context: n,
-            keys_per_query: cost.pairs as f64 / (n * m.heads) as f64,
-            attention_flops: (cost.forward_flops * m.layers as u64) as f64 / n as f64,
+            keys_per_query: pairs as f64 / (n * m.heads * m.layers) as f64,
+            attention_flops: flops as f64 / n as f64,
         }
     }
 }

@@ -114,6 +114,12 @@ fn values_out_of_range_or_at_odds_say_what_to_do() {
 #[test]
 fn values_that_no_device_can_hold_are_refused() {
     for set in [
+        "train.batch_schedule=[[1, 9223372036854775807]]",
+        "data.context_schedule=[[9223372036854775807, 9223372036854775807]]",
+        "train.cooldown=9223372036854775807",
+        "model.recompute=[9223372036854775807]",
+        "train.scale_growth=9223372036854775807",
+        "train.ema=0.99999999999",
         "model.layers=9223372036854775807",
         "model.d_model=9223372036854775806",
         "model.rotary_theta=nan",

@@ -133,13 +133,13 @@ impl ModuleDisplay for DilatedAttention {
 /// The argument of [`DilatedAttention::forward`].
 #[derive(Clone, Debug)]
 pub struct AttentionInput {
-    query: Tensor<4>,
-    key: Tensor<4>,
-    value: Tensor<4>,
-    mask_pad: Option<Tensor<2, Bool>>,
-    documents: Option<Documents>,
-    span: Option<Span>,
-    seed: DropoutSeed,
+    pub(super) query: Tensor<4>,
+    pub(super) key: Tensor<4>,
+    pub(super) value: Tensor<4>,
+    pub(super) mask_pad: Option<Tensor<2, Bool>>,
+    pub(super) documents: Option<Documents>,
+    pub(super) span: Option<Span>,
+    pub(super) seed: DropoutSeed,
 }
 
 impl AttentionInput {

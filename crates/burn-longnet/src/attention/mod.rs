@@ -1,16 +1,26 @@
 //! Attention modules.
 
+mod adaptive;
+mod any;
+mod block_sparse;
+mod core;
 mod dilated;
 mod multi_head;
-mod multi_head_config;
 #[cfg(test)]
 mod tests;
 
+pub use self::core::SparseAttention;
+pub use adaptive::{AdaptiveAttention, AdaptiveAttentionConfig, BlockScorer};
+pub use any::AnyAttention;
+pub use block_sparse::{BlockSparseAttention, BlockSparseAttentionConfig};
 pub use dilated::{AttentionInput, DilatedAttention, DilatedAttentionConfig};
-pub use multi_head::{MhaInput, MhaOutput, MultiHeadDilatedAttention};
-pub use multi_head_config::{InnerNorm, MultiHeadDilatedAttentionConfig, QkNorm};
+pub use multi_head::{
+    InnerNorm, MhaInput, MhaOutput, MultiHeadAdaptiveAttention, MultiHeadAdaptiveAttentionConfig,
+    MultiHeadBlockSparseAttention, MultiHeadBlockSparseAttentionConfig, MultiHeadDilatedAttention,
+    MultiHeadDilatedAttentionConfig, MultiHeadSparseAttention, QkNorm,
+};
 
-pub(crate) use multi_head_config::scaled;
+pub(crate) use multi_head::scaled;
 
 use crate::pattern::Branch;
 

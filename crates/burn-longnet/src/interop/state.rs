@@ -1,6 +1,6 @@
 //! A PyTorch state dict and its way into Burn's modules.
 
-use crate::attention::MultiHeadDilatedAttention;
+use crate::attention::{MultiHeadSparseAttention, SparseAttention};
 use crate::error::ConfigError;
 use crate::norm::LayerNorm;
 use burn::module::Param;
@@ -216,9 +216,9 @@ impl StateDict {
     }
 
     /// `q_proj`, `k_proj` and `v_proj` under `prefix`, into three projections or one.
-    pub(super) fn projections(
+    pub(super) fn projections<A: SparseAttention>(
         &mut self,
-        attention: &mut MultiHeadDilatedAttention,
+        attention: &mut MultiHeadSparseAttention<A>,
         prefix: &str,
     ) -> Result<(), ImportError> {
         let names = ["q_proj", "k_proj", "v_proj"].map(|part| format!("{prefix}{part}"));
@@ -236,7 +236,7 @@ impl StateDict {
             }
             return self.linear(qkv, &fused);
         }
-        let MultiHeadDilatedAttention {
+        let MultiHeadSparseAttention {
             query, key, value, ..
         } = attention;
         for (linear, name) in [query, key, value].into_iter().zip(&names) {

@@ -2,8 +2,9 @@
 
 use super::feed_forward::{FeedForward, FeedForwardConfig};
 use super::init::norm;
+use super::layer_attention::LayerAttention;
 use crate::attention::{
-    InnerNorm, MhaInput, MultiHeadDilatedAttention, MultiHeadDilatedAttentionConfig,
+    AnyAttention, InnerNorm, MhaInput, MultiHeadDilatedAttentionConfig, MultiHeadSparseAttention,
 };
 use crate::dropout::{DropoutSeed, derive_seed, dropout};
 use crate::error::{ConfigError, check, check_dropout, check_epsilon, check_size};
@@ -72,6 +73,9 @@ pub struct TransformerLayerConfig {
     pub feed_forward: FeedForwardConfig,
     /// The number of layers that this one is among.
     pub n_layers: usize,
+    /// The kind of attention. Default: dilated, as `attention` says
+    #[config(default = "LayerAttention::Dilated")]
+    pub kind: LayerAttention,
     /// Where norms stand. Default: MAGNETO's sub-LayerNorm
     #[config(default = "Residual::SubLayerNorm")]
     pub residual: Residual,
@@ -89,7 +93,7 @@ pub struct TransformerLayerConfig {
 #[derive(Module, Debug)]
 pub struct TransformerLayer {
     /// Attention.
-    pub attention: MultiHeadDilatedAttention,
+    pub attention: MultiHeadSparseAttention<AnyAttention>,
     /// Norm before or after attention.
     pub attention_norm: LayerNorm,
     /// The feed-forward part.
@@ -125,6 +129,7 @@ impl TransformerLayerConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         check_size("n_layers", self.n_layers)?;
         self.attention.validate()?;
+        self.kind.validate(&self.attention)?;
         self.feed_forward.validate()?;
         let d_model = self.attention.d_model;
         check(
@@ -153,8 +158,9 @@ impl TransformerLayerConfig {
             feed_forward.inner_norm = true;
         }
         let norm = || norm(self.attention.d_model, self.norm_epsilon, device);
+        let other = self.kind.init(&attention, device);
         TransformerLayer {
-            attention: without_initial_bias(attention.init(device), device),
+            attention: without_initial_bias(attention.init_any(other, device), device),
             attention_norm: norm(),
             feed_forward: feed_forward.init(device),
             feed_forward_norm: norm(),
@@ -167,9 +173,9 @@ impl TransformerLayerConfig {
 
 /// The module with its biases at 0.
 fn without_initial_bias(
-    mut attention: MultiHeadDilatedAttention,
+    mut attention: MultiHeadSparseAttention<AnyAttention>,
     device: &Device,
-) -> MultiHeadDilatedAttention {
+) -> MultiHeadSparseAttention<AnyAttention> {
     let zero = |linear: &mut Linear| {
         let [_, to] = linear.weight.lazy_shape().dims();
         if let Some(bias) = &mut linear.bias {
@@ -177,7 +183,7 @@ fn without_initial_bias(
         }
     };
     zero(&mut attention.output);
-    let MultiHeadDilatedAttention {
+    let MultiHeadSparseAttention {
         query,
         key,
         value,

@@ -69,7 +69,7 @@ impl LongNetLMConfig {
                 .then(|| embedding(self.max_length + self.learned_offset, self.d_model, device)),
             embedding_norm: self.norm_embedding.then(norm),
             layers: (0..self.n_layers)
-                .map(|_| self.layer().init(device))
+                .map(|layer| self.layer(layer).init(device))
                 .collect(),
             norm: self.residual.is_pre_norm().then(norm),
             head: (!self.tied_head).then(|| {
@@ -128,7 +128,11 @@ impl LongNetLM {
             activation_dropout,
             ..
         } = self.config;
-        let drops = dropout > 0.0 || attention_dropout > 0.0 || activation_dropout > 0.0;
+        let kinds = &self.config.layer_attention;
+        let drops = dropout > 0.0
+            || attention_dropout > 0.0
+            || activation_dropout > 0.0
+            || kinds.iter().any(|kind| kind.is_noisy());
         drops.then(|| given.resolve(device)).flatten()
     }
 
@@ -145,10 +149,11 @@ impl LongNetLM {
         let mut x = self.embed(input.tokens, place(0));
         each(&x);
         let span = Span::full(n);
-        let tables = match self.layers.first() {
-            Some(layer) => layer.attention.tables(span, &x),
-            None => None,
-        };
+        // xPos is centred by the pattern: layers of several kinds make their own.
+        let differ = self.config.layer_attention.len() > 1;
+        let shared = !(differ && self.config.positions == Positions::XPos);
+        let first = self.layers.first().filter(|_| shared);
+        let tables = first.and_then(|layer| layer.attention.tables(span, &x));
         if let Some(documents) = &input.documents {
             assert_shape!(documents, [batch, n]);
         }

@@ -2,9 +2,12 @@
 
 use super::feed_forward::{Activation, FeedForwardConfig};
 use super::layer::{Residual, TransformerLayerConfig};
+use super::layer_attention::LayerAttention;
 use crate::attention::{MultiHeadDilatedAttentionConfig, QkNorm, longnet_branches};
 use crate::error::{ConfigError, check, check_dropout, check_positive, check_size};
-use crate::pattern::{Branch, HeadAssignment, HeadOffset, MixGradient, Pattern, Precision};
+use crate::pattern::{
+    Branch, HeadAssignment, HeadGroup, HeadOffset, MixGradient, Pattern, Precision,
+};
 use crate::position::AttentionPosition;
 use burn::config::Config;
 use burn::nn::Initializer;
@@ -56,6 +59,10 @@ pub struct LongNetLMConfig {
     /// How exact the products of f32 tensors must be. Default: highest
     #[config(default = "Precision::Highest")]
     pub precision: Precision,
+    /// The kinds of attention of the layers, in turn: with two, every other layer has the second. Default: all
+    /// dilated
+    #[config(default = "Vec::new()")]
+    pub layer_attention: Vec<LayerAttention>,
     /// The number of key and value heads; it divides `n_heads`. Default: n_heads
     pub n_kv_heads: Option<usize>,
     /// The size of a head. Default: d_model / n_heads
@@ -174,20 +181,53 @@ impl LongNetLMConfig {
             .with_initializer(Initializer::XavierUniform { gain: 1.0 })
     }
 
-    /// A layer.
-    pub fn layer(&self) -> TransformerLayerConfig {
+    /// The kind of attention of layer `layer`.
+    pub fn kind(&self, layer: usize) -> LayerAttention {
+        match self.layer_attention.len() {
+            0 => LayerAttention::Dilated,
+            kinds => self.layer_attention[layer % kinds].clone(),
+        }
+    }
+
+    /// Layer `layer`, counted from 0.
+    pub fn layer(&self, layer: usize) -> TransformerLayerConfig {
         let feed_forward = FeedForwardConfig::new(self.d_model, self.feed_forward_width())
             .with_activation(self.activation)
             .with_norm_epsilon(self.norm_epsilon)
             .with_bias(self.bias)
             .with_dropout(self.activation_dropout);
         TransformerLayerConfig::new(self.attention(), feed_forward, self.n_layers)
+            .with_kind(self.kind(layer))
             .with_residual(self.residual)
             .with_norm_epsilon(self.norm_epsilon)
             .with_dropout(self.dropout)
     }
 
-    /// The pattern of visible pairs.
+    /// What the heads of layer `layer` see in `n` tokens, group by group. Where blocks are chosen by what they
+    /// hold: as many as are chosen, the nearest.
+    ///
+    /// # Errors
+    ///
+    /// The layer's attention cannot work, or not at this length.
+    pub fn head_groups(&self, layer: usize, n: usize) -> Result<Vec<HeadGroup>, ConfigError> {
+        self.kind(layer).head_groups(&self.attention(), n)
+    }
+
+    /// What a user should know about the patterns of the layers in `n` tokens. Empty when there is nothing to
+    /// say.
+    pub fn warnings(&self, n: usize) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for layer in 0..self.layer_attention.len().clamp(1, self.n_layers) {
+            for warning in self.kind(layer).warnings(&self.attention(), n) {
+                if !warnings.contains(&warning) {
+                    warnings.push(warning);
+                }
+            }
+        }
+        warnings
+    }
+
+    /// The pattern of dilated layers.
     ///
     /// # Errors
     ///
@@ -226,7 +266,9 @@ impl LongNetLMConfig {
             let remedy = format!("the layers are 0 to {last}");
             check(false, "checkpoint_layers", layer, remedy)?;
         }
-        self.layer().validate()?;
+        for layer in 0..self.layer_attention.len().clamp(1, self.n_layers) {
+            self.layer(layer).validate()?;
+        }
         let attention = self.attention();
         let pattern = attention.pattern()?;
         attention.position.check(&pattern, self.max_length, dtype)?;

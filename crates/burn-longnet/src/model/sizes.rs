@@ -82,6 +82,13 @@ impl LongNetLMConfig {
             true => 0,
             false => (d + usize::from(self.head_bias)) * vocab_size,
         };
-        vocab_size * d + positions + self.n_layers * layer + 2 * d * norms + head
+        let kinds =
+            (0..self.n_layers).map(|layer| self.kind(layer).num_params(attention.head_width()));
+        vocab_size * d
+            + positions
+            + self.n_layers * layer
+            + kinds.sum::<usize>()
+            + 2 * d * norms
+            + head
     }
 }

@@ -2,10 +2,13 @@
 
 mod dropout;
 mod gradients;
+mod kinds;
 mod masks;
 mod validation;
 
-use super::{Activation, LayerContext, Residual, Sampling, TransformerLayerConfig};
+use super::{
+    Activation, LayerContext, Residual, Sampling, TransformerLayer, TransformerLayerConfig,
+};
 use super::{LmInput, LongNetLM, LongNetLMConfig, Positions};
 use crate::DropoutSeed;
 use crate::attention::{QkNorm, branches};

@@ -75,7 +75,7 @@ impl AttentionPosition {
         }
     }
 
-    /// The tables of the positions in `span` for heads of `width` channels, or `None` without an
+    /// The tables of the positions in `span` of `pattern`, which only xPos asks for, for heads of `width` channels, or `None` without an
     /// encoding. Made without autodiff.
     ///
     /// # Errors
@@ -87,7 +87,7 @@ impl AttentionPosition {
     /// If `width` is odd and there is an encoding.
     pub fn tables(
         &self,
-        pattern: &Pattern,
+        pattern: impl FnOnce() -> Pattern,
         span: Span,
         width: usize,
         dtype: DType,
@@ -112,7 +112,7 @@ impl AttentionPosition {
             }
             Self::XPos { theta, scale_base } => {
                 let used = query.start.min(key.start)..query.end.max(key.end);
-                let centre = centre(pattern, used, scale_base, dtype)?;
+                let centre = centre(&pattern(), used, scale_base, dtype)?;
                 let xpos = XPos {
                     theta,
                     scale_base,
@@ -201,7 +201,7 @@ mod tests {
         let span = Span::full(24);
         let scores = |segments: &[(usize, usize)]| {
             let tables = AttentionPosition::xpos()
-                .tables(&pattern(segments), span, 8, DType::F32, &device)
+                .tables(|| pattern(segments), span, 8, DType::F32, &device)
                 .unwrap()
                 .unwrap();
             let (q, k) = tables.apply(x.clone(), x.clone());
@@ -235,7 +235,7 @@ mod tests {
                 n_k: 1004,
             };
             let tables = AttentionPosition::xpos()
-                .tables(&dense, span, 8, DType::F32, &device)
+                .tables(|| dense.clone(), span, 8, DType::F32, &device)
                 .unwrap()
                 .unwrap();
             let (q, k) = tables.apply(q.clone(), k.clone());

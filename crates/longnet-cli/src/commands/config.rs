@@ -20,7 +20,7 @@ fn load(args: &ConfigArgs) -> Result<Resolved, ConfigErrors> {
 fn check(resolved: &Resolved) -> Result<(), Failure> {
     let config = &resolved.config;
     let mut text = format!("ok\n{}\n", Estimate::of(config));
-    for warning in config.pattern().warnings(config.data.context) {
+    for warning in config.language_model().warnings(config.data.context) {
         text += &format!("warning: {warning}\n");
     }
     out(&text)

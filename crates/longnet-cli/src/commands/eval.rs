@@ -8,7 +8,7 @@ use crate::target::Target;
 use longnet_train::backend;
 use longnet_train::checkpoint::Checkpoint;
 use longnet_train::config::quoted;
-use longnet_train::config::sections::{Data, Task};
+use longnet_train::config::sections::{AttentionKind, Data, Task};
 use longnet_train::data::tokenizer;
 use longnet_train::data::{self, Fingerprint, Stream, Windows};
 use longnet_train::evaluate::by_length::{Mode, by_length, scored};
@@ -81,8 +81,14 @@ pub fn run(mut args: EvalArgs) -> Result<(), Failure> {
     if lengths.iter().any(|length| length.beyond_training) {
         show(&report::beyond(results.trained_context))?;
     }
+    // Blocks and their choices may see any distance.
+    let dilated = config
+        .attention
+        .kind
+        .iter()
+        .all(|kind| *kind == AttentionKind::Dilated);
     let segment = config.attention.segments.iter().copied().max().unwrap_or(0);
-    if lengths.iter().any(|length| length.tokens > segment) {
+    if dilated && lengths.iter().any(|length| length.tokens > segment) {
         show(&report::sight(segment))?;
     }
     if let Some(svg) = svg {

@@ -89,6 +89,18 @@ impl BlockBuilder {
     /// grid does not have.
     pub fn build_from_rows(
         self,
+        fill: impl FnMut(usize, usize, &mut Vec<usize>),
+    ) -> Result<BlockMask, PatternError> {
+        let first = |head| if self.shared { 0 } else { head };
+        let alike: Vec<usize> = (0..self.heads).map(first).collect();
+        self.build_alike(&alike, fill)
+    }
+
+    /// As [`build_from_rows`](Self::build_from_rows), where it is known which heads have the lists of an
+    /// earlier one: `alike` names that for each head, or the head itself. Only those are asked for.
+    pub(crate) fn build_alike(
+        self,
+        alike: &[usize],
         mut fill: impl FnMut(usize, usize, &mut Vec<usize>),
     ) -> Result<BlockMask, PatternError> {
         if self.heads == 0 {
@@ -96,22 +108,23 @@ impl BlockBuilder {
         }
         self.grid.check()?;
         let (mut tables, mut known) = (Vec::new(), HashMap::new());
-        let mut table_of = Vec::with_capacity(self.heads);
+        let mut table_of: Vec<u32> = Vec::with_capacity(self.heads);
         let mut blocks = 0;
-        for head in 0..if self.shared { 1 } else { self.heads } {
-            let table = Arc::new(self.table(head, &mut fill)?);
-            blocks += table.columns.len() as u64;
-            let next = tables.len() as u32;
-            table_of.push(*known.entry(table.clone()).or_insert_with(|| {
-                tables.push(table);
-                next
-            }));
+        for (head, &first) in alike.iter().enumerate() {
+            let index = if first < head {
+                table_of[first]
+            } else {
+                let table = Arc::new(self.table(head, &mut fill)?);
+                let next = tables.len() as u32;
+                *known.entry(table.clone()).or_insert_with(|| {
+                    tables.push(table);
+                    next
+                })
+            };
+            blocks += tables[index as usize].columns.len() as u64;
+            table_of.push(index);
         }
         drop(known);
-        if self.shared {
-            blocks *= self.heads as u64;
-            table_of.resize(self.heads, 0);
-        }
         if blocks > u32::MAX as u64 {
             return Err(PatternError::TooManyBlocks { blocks });
         }

@@ -53,7 +53,7 @@ impl BlockGrid {
     }
 
     /// The first key blocks, as far as query block `i` may see them: all, or up to its last row.
-    pub(super) fn visible(&self, i: usize, causal: bool) -> usize {
+    pub(crate) fn visible(&self, i: usize, causal: bool) -> usize {
         match causal {
             true => ((i + 1) * self.q_block).div_ceil(self.k_block),
             false => self.k_blocks,
@@ -61,7 +61,7 @@ impl BlockGrid {
         .min(self.k_blocks)
     }
 
-    pub(super) fn check(&self) -> Result<(), PatternError> {
+    pub(crate) fn check(&self) -> Result<(), PatternError> {
         for (side, size, count) in [
             ("q", self.q_block, self.q_blocks),
             ("k", self.k_block, self.k_blocks),

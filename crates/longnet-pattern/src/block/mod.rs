@@ -18,12 +18,15 @@
 //! ```
 
 mod builder;
+mod combine;
 mod compiled;
 mod explain;
 mod grid;
 mod indices;
+mod picture;
 mod reach;
 mod runs;
+mod visit;
 
 pub use builder::BlockBuilder;
 pub use grid::BlockGrid;

@@ -1,5 +1,6 @@
 //! Values that are out of range or at odds with each other.
 
+use super::sections::AttentionKind;
 use super::sections::{Decay, NumberFormat, OptimizerKind};
 use super::stage::largest;
 use super::value::Value;
@@ -8,7 +9,7 @@ use crate::data::tokenizer::BYTE;
 use crate::optim::Settings;
 use burn::tensor::DType;
 use burn_longnet::model::Positions;
-use burn_longnet::pattern::DilatedPattern;
+use burn_longnet::pattern::{BlockGrid, DilatedPattern};
 
 /// All problems of a config whose types are right.
 pub(super) fn check(resolved: &Resolved) -> Vec<ConfigError> {
@@ -40,6 +41,8 @@ const LIMITS: &[(&str, i64)] = &[
     ("model.kv_heads", 1 << 20),
     ("model.layers", 1 << 16),
     ("model.ffn", 1 << 24),
+    ("attention.block", 1 << 31),
+    ("attention.top_k", 1 << 31),
     ("data.context", 1 << 31),
     ("data.valid_block", 1 << 40),
     ("train.steps", 1 << 40),
@@ -105,6 +108,10 @@ impl Problems<'_> {
             let value = self.value(key).and_then(|v| v.as_integer()).unwrap_or(0);
             self.require(value <= most, &[key], || format!("must be {most} or less"));
         }
+        let config = &self.resolved.config;
+        let (d, t) = (&config.data, &config.train);
+        self.stages("data.context_schedule", &d.context_schedule, 2, d.context);
+        self.stages("train.batch_schedule", &t.batch_schedule, 1, 1 << 16);
     }
 
     /// A number above 0 that the device, which computes in f32, does not take for 0 or infinite.
@@ -182,6 +189,32 @@ impl Problems<'_> {
     fn attention(&mut self) {
         let (m, a) = (&self.resolved.config.model, &self.resolved.config.attention);
         self.share("attention.dropout", a.dropout);
+        self.require(!a.kind.is_empty(), &["attention.kind"], || {
+            "names no kind; the kinds are \"dilated\", \"block-sparse\" and \"adaptive\"".into()
+        });
+        let has = |kind| a.kind.contains(&kind);
+        self.at_least("attention.block", a.block, 1);
+        self.at_least("attention.top_k", a.top_k, 1);
+        let blocks = has(AttentionKind::BlockSparse);
+        let keys = ["attention.kind", "attention.pattern"];
+        self.require(!blocks || a.pattern.is_some(), &keys, || {
+            "block-sparse layers need attention.pattern, such as \"window(1024) | global(128)\""
+                .into()
+        });
+        self.require(blocks || a.pattern.is_none(), &["attention.pattern"], || {
+            "is read by block-sparse layers only; add \"block-sparse\" to attention.kind or leave it out".into()
+        });
+        if let Some(pattern) = &a.pattern {
+            let grid = BlockGrid::square(self.resolved.config.data.context.max(1), a.block.max(1));
+            let error = pattern.head_groups(m.heads.max(1), grid, true).err();
+            let keys = ["attention.pattern", "attention.block", "model.heads"];
+            self.require(error.is_none(), &keys, || {
+                error.map_or_else(String::new, |e| e.to_string())
+            });
+        }
+        if !has(AttentionKind::Dilated) {
+            return;
+        }
         let keys = ["attention.segments", "attention.dilations"];
         let pattern = DilatedPattern::from_lists(m.heads.max(1), &a.segments, &a.dilations)
             .and_then(|builder| builder.build());
@@ -231,7 +264,6 @@ impl Problems<'_> {
                 .into()
         });
         self.at_least("data.context", d.context, 2);
-        self.stages("data.context_schedule", &d.context_schedule, 2, d.context);
         self.at_least("data.valid_block", d.valid_block, 2);
         let ok = d.valid_fraction > 0.0 && d.valid_fraction <= 0.5;
         self.require(ok, &["data.valid_fraction"], || {
@@ -257,7 +289,6 @@ impl Problems<'_> {
                 t.warmup, t.steps
             )
         });
-        self.stages("train.batch_schedule", &t.batch_schedule, 1, 1 << 16);
         self.optimizer();
         self.decay();
         self.positive("train.lr", t.lr);
@@ -285,7 +316,8 @@ impl Problems<'_> {
         }
         let d = &self.resolved.config.data;
         let batch = largest(&t.batch_schedule, t.batch);
-        let tokens = batch as u64 * largest(&d.context_schedule, d.context) as u64;
+        let context = largest(&d.context_schedule, d.context);
+        let tokens = (batch as u64).saturating_mul(context as u64);
         self.require(
             tokens <= MOST_TOKENS,
             &["train.batch", "train.batch_schedule", "data.context"],

@@ -1,9 +1,10 @@
 //! From config sections to what the libraries take. All of it is here.
 
+use super::sections::{Attention, AttentionKind};
 use super::{Config, Recompute};
 use crate::data::{ByteTokenizer, Tokenizer};
-use burn_longnet::model::LongNetLMConfig;
-use burn_longnet::pattern::{Branch, Pattern};
+use burn_longnet::model::{LayerAttention, LongNetLMConfig};
+use burn_longnet::pattern::{BlockPattern, Branch, HeadGroup};
 
 impl Config {
     /// The model.
@@ -17,6 +18,12 @@ impl Config {
         let branches = a.segments.iter().zip(&a.dilations);
         LongNetLMConfig::new(vocab, m.d_model, m.layers, m.heads)
             .with_branches(branches.map(|(&w, &r)| Branch::from((w, r))).collect())
+            .with_layer_attention(
+                a.kind
+                    .iter()
+                    .map(|kind| layer_attention(a, *kind))
+                    .collect(),
+            )
             .with_head_assignment(a.assignment)
             .with_head_offset(a.offset)
             .with_gradient(a.gradient)
@@ -43,13 +50,35 @@ impl Config {
             .with_loss_chunk(self.train.loss_chunk)
     }
 
-    /// The causal attention pattern of the model.
+    /// What the heads of layer `layer` see in `n` tokens.
     ///
     /// # Panics
     ///
-    /// If the config was not checked.
-    pub fn pattern(&self) -> Pattern {
-        let pattern = self.language_model().pattern();
-        pattern.expect("the config check builds this pattern")
+    /// If the config was not checked, or a pattern of blocks cannot be built at this length.
+    pub fn head_groups(&self, layer: usize, n: usize) -> Vec<HeadGroup> {
+        let groups = self.language_model().head_groups(layer, n);
+        groups.unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+fn layer_attention(attention: &Attention, kind: AttentionKind) -> LayerAttention {
+    let Attention {
+        block,
+        top_k,
+        scorer,
+        ..
+    } = *attention;
+    match kind {
+        AttentionKind::Dilated => LayerAttention::Dilated,
+        AttentionKind::BlockSparse => LayerAttention::BlockSparse {
+            // The config check asks for a pattern.
+            pattern: attention.pattern.clone().unwrap_or(BlockPattern::All),
+            block,
+        },
+        AttentionKind::Adaptive => LayerAttention::Adaptive {
+            top_k,
+            block,
+            scorer,
+        },
     }
 }

@@ -7,6 +7,7 @@
 mod check;
 mod error;
 mod lower;
+mod pattern;
 mod recompute;
 mod section;
 pub mod sections;

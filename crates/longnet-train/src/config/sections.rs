@@ -3,9 +3,9 @@
 use super::section::section;
 use super::value::choices;
 use super::{Recompute, Stage};
-use burn_longnet::attention::QkNorm;
+use burn_longnet::attention::{BlockScorer, QkNorm};
 use burn_longnet::model::{Activation, Positions, Residual};
-use burn_longnet::pattern::{HeadAssignment, HeadOffset, MixGradient, Precision};
+use burn_longnet::pattern::{BlockPattern, HeadAssignment, HeadOffset, MixGradient, Precision};
 
 choices!(Activation { Gelu = "gelu", Relu = "relu", Swish = "swish", SwiGlu = "swiglu" });
 choices!(Residual {
@@ -152,12 +152,39 @@ section! {
     }
 }
 
+/// What a layer's queries see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttentionKind {
+    /// Dilated branches.
+    Dilated,
+    /// Blocks of a pattern.
+    BlockSparse,
+    /// Blocks chosen by what they hold.
+    Adaptive,
+}
+choices!(AttentionKind {
+    Dilated = "dilated",
+    BlockSparse = "block-sparse",
+    Adaptive = "adaptive",
+});
+choices!(BlockScorer { Learned = "learned", Mean = "mean" });
+
 section! {
-    /// The dilated attention pattern.
+    /// Which positions see each other.
     Attention = "attention" {
-        /// Segment length of each branch, in tokens.
+        /// The kind of attention: dilated, block-sparse or adaptive; a list of kinds is for the layers in turn.
+        kind: Vec<AttentionKind> = vec![AttentionKind::Dilated],
+        /// block-sparse: which blocks see each other, such as "window(1024) | global(128)". A list of heads may hold dilated ones.
+        pattern: Option<BlockPattern> = None,
+        /// block-sparse, adaptive: tokens of a block.
+        block: usize = 128,
+        /// adaptive: key blocks that a block of queries sees, its own among them.
+        top_k: usize = 8,
+        /// adaptive: how blocks are scored: learned, or mean (of their vectors, without parameters).
+        scorer: BlockScorer = BlockScorer::Learned,
+        /// dilated: segment length of each branch, in tokens.
         segments: Vec<usize> = vec![2048, 4096, 8192, 16384, 32768],
-        /// Dilation rate of each branch.
+        /// dilated: dilation rate of each branch.
         dilations: Vec<usize> = vec![1, 2, 4, 6, 12],
         /// Which heads run which branches: all (every head every branch) or grouped.
         assignment: HeadAssignment = HeadAssignment::All,

@@ -215,9 +215,9 @@ impl Reader {
         match key.split_once('.') {
             Some((section, field)) => {
                 // What is a number or a date in TOML may be meant as a word: generate.prompt=42.
-                let word = value
-                    .as_ref()
-                    .is_some_and(|v| !v.is_str() && self.is_word(section, field));
+                let word = value.as_ref().is_some_and(|v| {
+                    !v.is_str() && !v.is_table() && !v.is_array() && self.is_word(section, field)
+                });
                 let value = value.filter(|_| !word).unwrap_or(bare);
                 self.assign(section, field, &value, origin);
             }

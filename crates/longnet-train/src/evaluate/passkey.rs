@@ -59,9 +59,10 @@ impl Parts {
         tokens.extend(fill(filler - before));
         tokens.extend(&self.end);
         tokens.extend(&self.answer);
+        let answer = length - self.answer.len()..length;
         Probe {
-            answers: vec![length - self.answer.len()..length],
             tokens,
+            answers: vec![answer],
         }
     }
 }

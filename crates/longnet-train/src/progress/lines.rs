@@ -137,8 +137,9 @@ impl<W: Write> Lines<W> {
             _ => String::new(),
         };
         // In f16 an overflow of the gradient is the loss scale's doing, and lowers it.
+        let overflows = means.mean(LOSS).is_finite() && means.last(LOSS_SCALE).is_finite();
         let grad = match means.mean(GRAD_NORM) {
-            none if none.is_nan() && means.last(LOSS_SCALE).is_finite() => "overflow".into(),
+            none if none.is_nan() && overflows => "overflow".into(),
             norm => format!("{norm:.2}"),
         };
         self.line(&format!(

@@ -2,7 +2,7 @@
 
 use super::precision::widened;
 use super::{TrainError, Trainee};
-use crate::config::sections::Train;
+use crate::config::sections::{NumberFormat, Train};
 use crate::loader::Batch;
 use crate::metrics::Measured;
 use burn::optim::{GradientsAccumulator, GradientsParams};
@@ -59,10 +59,13 @@ impl Passes {
     ) {
         let tokens = batch.targets();
         if self.first == 0 {
-            self.first = tokens.max(1);
+            self.first = tokens;
         }
-        // 1 exactly where all batches are alike.
-        let share = tokens as f64 / self.first as f64;
+        // 1 exactly where all batches are alike. A batch without targets has no gradient.
+        let share = match self.first {
+            0 => 1.0,
+            first => tokens as f64 / first as f64,
+        };
         let output = model.learn(batch, seed, &objective.loss, objective.scale * share);
         let new = output.item;
         let whole = new.loss + new.z_loss + new.smoothing;
@@ -117,6 +120,10 @@ impl Passes {
             true => "a lower train.clip",
             false => "clipping (train.clip = 1.0)",
         };
+        let range = match train.precision {
+            NumberFormat::F16 => "; train.precision = \"bf16\" has the range that f16 lacks",
+            NumberFormat::F32 | NumberFormat::Bf16 => "",
+        };
         let skip = match in_a_row {
             0 => "train.on_nonfinite = \"skip\" leaves out such batches".into(),
             steps => format!("{steps} steps in a row were like this and were skipped"),
@@ -126,7 +133,9 @@ impl Passes {
             loss: self.measured.loss,
             norm,
             batch,
-            help: format!("a lower train.lr, a longer train.warmup or {clip} may help; {skip}"),
+            help: format!(
+                "a lower train.lr, a longer train.warmup or {clip} may help{range}; {skip}"
+            ),
         }
     }
 }

@@ -45,7 +45,7 @@ pub fn check(format: NumberFormat, device: &Device) -> Result<(), TrainError> {
 /// A copy of `module` in `dtype` with the same parameter ids, by which its gradients are found.
 ///
 /// Embeddings stay as they are: the gradient of each is a sum over all places of a token, which 16 bits
-/// would soon add nothing to. All other sums of the backward pass are in f32.
+/// would soon add nothing to. Matrix products and reductions add in f32 and round once.
 pub(super) fn copy<M: Module>(module: &M, dtype: FloatDType) -> M {
     module.clone().map(&mut Cast {
         dtype,

@@ -38,7 +38,7 @@ impl LearnerState {
     /// The factor of the loss.
     pub(super) fn scale(&self, train: &Train) -> f64 {
         match train.precision {
-            NumberFormat::F16 => (self.scale_bits as f64).exp2(),
+            NumberFormat::F16 => f64::from(self.scale_bits.min(MOST_BITS)).exp2(),
             NumberFormat::F32 | NumberFormat::Bf16 => 1.0,
         }
     }

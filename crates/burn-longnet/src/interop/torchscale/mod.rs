@@ -7,7 +7,10 @@ mod tests;
 pub use args::DecoderArgs;
 
 use super::state::{ImportError, StateDict};
-use crate::attention::{MultiHeadDilatedAttention, MultiHeadDilatedAttentionConfig};
+use crate::attention::{
+    MultiHeadDilatedAttention, MultiHeadDilatedAttentionConfig, MultiHeadSparseAttention,
+    SparseAttention,
+};
 use crate::model::{LongNetLM, LongNetLMConfig};
 use crate::pattern::{HeadOffset, MixGradient};
 use burn::tensor::{DType, Device};
@@ -82,9 +85,9 @@ fn discard_buffers(state: &mut StateDict) {
     state.discard(|name| name == "version" || name.ends_with("xpos.scale"));
 }
 
-fn fill_attention(
+fn fill_attention<A: SparseAttention>(
     state: &mut StateDict,
-    attention: &mut MultiHeadDilatedAttention,
+    attention: &mut MultiHeadSparseAttention<A>,
     prefix: &str,
 ) -> Result<(), ImportError> {
     let name = |part: &str| format!("{prefix}{part}");

@@ -31,7 +31,7 @@ fn a_layer_without_a_seed_drops_nothing_under_autodiff_either() {
         .with_dropout(0.5)
         .with_attention_dropout(0.5)
         .with_activation_dropout(0.5)
-        .layer()
+        .layer(0)
         .init(&device);
     let x = Tensor::<3>::random([1, 20, 16], Distribution::Default, &device);
     let run = |seed| {

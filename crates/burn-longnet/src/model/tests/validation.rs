@@ -40,7 +40,7 @@ fn what_cannot_work_is_an_error_that_names_the_field() {
 #[test]
 fn a_layer_that_cannot_work_is_an_error_that_names_the_field() {
     let field = |change: fn(&mut TransformerLayerConfig)| {
-        let mut layer = config().layer();
+        let mut layer = config().layer(0);
         change(&mut layer);
         match layer.validate() {
             Err(crate::ConfigError::Value { field, .. }) => field,

@@ -1,7 +1,18 @@
-//! Multi-head dilated attention, where Burn's `MultiHeadAttention` stood.
+//! Multi-head sparse attention, where Burn's `MultiHeadAttention` stood.
 
+mod config;
+
+pub use config::{
+    InnerNorm, MultiHeadAdaptiveAttentionConfig, MultiHeadBlockSparseAttentionConfig,
+    MultiHeadDilatedAttentionConfig, QkNorm,
+};
+
+pub(crate) use config::scaled;
+
+use super::adaptive::AdaptiveAttention;
+use super::block_sparse::BlockSparseAttention;
+use super::core::SparseAttention;
 use super::dilated::{AttentionInput, DilatedAttention};
-use super::multi_head_config::QkNorm;
 use crate::dropout::DropoutSeed;
 use crate::functional::Documents;
 use crate::norm::LayerNorm;
@@ -12,14 +23,13 @@ use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
 use burn::nn::Linear;
 use burn::tensor::{Bool, Tensor, assert_shape};
 
-/// Multi-head attention over the pairs of a dilated pattern:
-/// [LongNet](https://arxiv.org/abs/2307.02486).
+/// Multi-head attention over the pairs of a pattern.
 ///
 /// It stands where Burn's `MultiHeadAttention` stood: the same parameters under the same names, the
 /// same way to call it, but memory and time in proportion to the visible pairs, and so no weights in
 /// its output.
 ///
-/// Should be created with [`MultiHeadDilatedAttentionConfig`](super::MultiHeadDilatedAttentionConfig).
+/// Should be created with the configuration of one kind, such as [`MultiHeadDilatedAttentionConfig`].
 ///
 /// ```
 /// use burn::tensor::{Device, Distribution, Tensor};
@@ -35,7 +45,7 @@ use burn::tensor::{Bool, Tensor, assert_shape};
 /// ```
 #[derive(Module, Debug)]
 #[module(custom_display)]
-pub struct MultiHeadDilatedAttention {
+pub struct MultiHeadSparseAttention<A> {
     /// `d_model` to `n_heads * d_head`, unless fused.
     pub query: Option<Linear>,
     /// `d_model` to `n_kv_heads * d_head`, unless fused.
@@ -53,7 +63,7 @@ pub struct MultiHeadDilatedAttention {
     /// Norm of the merged heads.
     pub inner_norm: Option<LayerNorm>,
     /// The core.
-    pub attention: DilatedAttention,
+    pub attention: A,
     #[module(skip)]
     pub(super) qk_norm: QkNorm,
     pub(super) shares_norm: bool,
@@ -67,7 +77,17 @@ pub struct MultiHeadDilatedAttention {
     pub(super) context_scale: f64,
 }
 
-impl ModuleDisplay for MultiHeadDilatedAttention {
+/// Multi-head attention over the pairs of dilated branches:
+/// [LongNet](https://arxiv.org/abs/2307.02486).
+pub type MultiHeadDilatedAttention = MultiHeadSparseAttention<DilatedAttention>;
+
+/// Multi-head attention over the blocks of a [`BlockPattern`](crate::pattern::BlockPattern).
+pub type MultiHeadBlockSparseAttention = MultiHeadSparseAttention<BlockSparseAttention>;
+
+/// Multi-head attention over the blocks that [`AdaptiveAttention`] chooses.
+pub type MultiHeadAdaptiveAttention = MultiHeadSparseAttention<AdaptiveAttention>;
+
+impl<A: Module + ModuleDisplay> ModuleDisplay for MultiHeadSparseAttention<A> {
     fn custom_settings(&self) -> Option<DisplaySettings> {
         DisplaySettings::new()
             .with_new_line_after_attribute(false)
@@ -86,7 +106,7 @@ impl ModuleDisplay for MultiHeadDilatedAttention {
     }
 }
 
-/// [Multi-head dilated attention](MultiHeadDilatedAttention) forward pass input argument.
+/// [Multi-head sparse attention](MultiHeadSparseAttention) forward pass input argument.
 #[derive(Debug, Clone)]
 pub struct MhaInput {
     query: Tensor<3>,
@@ -101,7 +121,7 @@ pub struct MhaInput {
     seed: DropoutSeed,
 }
 
-/// [Multi-head dilated attention](MultiHeadDilatedAttention) outputs.
+/// [Multi-head sparse attention](MultiHeadSparseAttention) outputs.
 #[derive(Debug, Clone)]
 pub struct MhaOutput {
     /// The context tensor `[batch, n_q, d_model]`.
@@ -146,7 +166,7 @@ impl MhaInput {
     /// [`documents`](Self::documents).
     pub fn mask_attn(self, _mask_attn: Tensor<3, Bool>) -> Self {
         panic!(
-            "dilated attention takes no n_q x n_k mask; for a causal one configure with_causal(true), for documents give their ids with MhaInput::documents"
+            "sparse attention takes no n_q x n_k mask; for a causal one configure with_causal(true), for documents give their ids with MhaInput::documents"
         )
     }
 
@@ -162,7 +182,7 @@ impl MhaInput {
         self
     }
 
-    /// The tables of [`MultiHeadDilatedAttention::tables`], for callers with many layers. Without
+    /// The tables of [`MultiHeadSparseAttention::tables`], for callers with many layers. Without
     /// them they are made for this call.
     pub fn tables(mut self, tables: impl Into<Option<PositionTables>>) -> Self {
         self.tables = tables.into();
@@ -182,7 +202,9 @@ impl MultiHeadDilatedAttention {
     pub fn pattern(&self) -> &Pattern {
         self.attention.pattern()
     }
+}
 
+impl<A: SparseAttention> MultiHeadSparseAttention<A> {
     /// Factors of the positions in `span` that all layers configured like this one can share.
     ///
     /// # Panics
@@ -190,7 +212,13 @@ impl MultiHeadDilatedAttention {
     /// If xPos's factors leave the number format.
     pub fn tables(&self, span: Span, x: &Tensor<3>) -> Option<PositionTables> {
         self.position
-            .tables(self.pattern(), span, self.d_head, x.dtype(), &x.device())
+            .tables(
+                || self.attention.pattern_over(span),
+                span,
+                self.d_head,
+                x.dtype(),
+                &x.device(),
+            )
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
@@ -224,7 +252,7 @@ impl MultiHeadDilatedAttention {
             None => (query, key),
         };
 
-        let context = self.attention.forward(
+        let context = self.attention.attend(
             AttentionInput::new(query, key, value)
                 .mask_pad(input.mask_pad)
                 .documents(input.documents)

@@ -1,0 +1,212 @@
+//! Block-sparse attention without projections.
+
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use super::core::SparseAttention;
+use super::dilated::AttentionInput;
+use crate::dropout::derive_seed;
+use crate::error::{ConfigError, check_dropout, check_finite, check_size};
+use crate::functional::{AttentionOptions, sparse_attention};
+use crate::pattern::{BlockGrid, BlockPattern, Dropout, Pattern, Precision, Span};
+use burn::config::Config;
+use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
+use burn::tensor::Tensor;
+use plan::Plans;
+
+/// Configuration of [`BlockSparseAttention`].
+#[derive(Config, Debug)]
+pub struct BlockSparseAttentionConfig {
+    /// Number of query heads.
+    pub n_heads: usize,
+    /// Which blocks see each other, at any length: parsed from text such as `window(1024) | global(128)`, or
+    /// built from its variants.
+    pub pattern: BlockPattern,
+    /// Tokens of a query block. Default: 128
+    #[config(default = 128)]
+    pub block: usize,
+    /// Tokens of a key block. Default: block
+    pub key_block: Option<usize>,
+    /// Whether a position sees only itself and earlier ones. Default: false
+    #[config(default = false)]
+    pub causal: bool,
+    /// How exact the products of f32 tensors must be. Default: highest
+    #[config(default = "Precision::Highest")]
+    pub precision: Precision,
+    /// The factor of the scores. Default: 1 / sqrt(d)
+    pub scale: Option<f64>,
+    /// The rate at which attention weights are dropped in training. Default: 0
+    #[config(default = 0.0)]
+    pub dropout: f64,
+}
+
+/// Attention of queries over the key blocks that a [`BlockPattern`] shows their block: one softmax over all
+/// of them.
+///
+/// The pattern becomes lists of blocks once for each length, and stays; heads that are
+/// [`Branches`](BlockPattern::Branches) and nothing else stay dilated branches, so some heads may be dilated and
+/// some windowed. A pattern that lists everything is dense attention.
+///
+/// Should be created with [BlockSparseAttentionConfig].
+///
+/// ```
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use burn_longnet::attention::{AttentionInput, BlockSparseAttentionConfig};
+///
+/// let pattern = "window(64) | global(16)".parse().unwrap();
+/// let attention = BlockSparseAttentionConfig::new(4, pattern)
+///     .with_block(16)
+///     .with_causal(true)
+///     .init();
+/// let device = Device::default();
+/// let x = Tensor::<4>::random([1, 4, 200, 8], Distribution::Default, &device);
+/// let out = attention.forward(AttentionInput::new(x.clone(), x.clone(), x));
+/// assert_eq!(out.dims(), [1, 4, 200, 8]);
+/// ```
+#[derive(Module, Debug)]
+#[module(custom_display)]
+pub struct BlockSparseAttention {
+    #[module(skip)]
+    config: BlockSparseAttentionConfig,
+    #[module(skip)]
+    plans: Plans,
+}
+
+impl BlockSparseAttentionConfig {
+    /// The blocks of a call over `span`.
+    pub fn grid(&self, span: Span) -> BlockGrid {
+        let key_block = self.key_block.unwrap_or(self.block);
+        let (q_end, k_end) = (span.q_start + span.n_q, span.k_start + span.n_k);
+        BlockGrid::cross(q_end, k_end, self.block, key_block)
+    }
+
+    /// Whether [`init`](Self::init) will succeed.
+    ///
+    /// # Errors
+    ///
+    /// The first field that cannot work.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        check_size("n_heads", self.n_heads)?;
+        check_size("block", self.block)?;
+        check_size("key_block", self.key_block.unwrap_or(1))?;
+        self.pattern.check(self.n_heads)?;
+        check_finite("scale", self.scale.unwrap_or(1.0))?;
+        check_dropout("dropout", self.dropout)
+    }
+
+    /// Initialize a new [block-sparse attention](BlockSparseAttention) module. It has no parameters.
+    ///
+    /// # Panics
+    ///
+    /// If [`validate`](Self::validate) fails.
+    pub fn init(&self) -> BlockSparseAttention {
+        self.validate().unwrap_or_else(|error| panic!("{error}"));
+        BlockSparseAttention {
+            config: self.clone(),
+            plans: Plans::default(),
+        }
+    }
+}
+
+impl ModuleDisplay for BlockSparseAttention {
+    fn custom_settings(&self) -> Option<DisplaySettings> {
+        DisplaySettings::new()
+            .with_new_line_after_attribute(false)
+            .optional()
+    }
+
+    fn custom_content(&self, content: Content) -> Option<Content> {
+        content
+            .add("n_heads", &self.config.n_heads)
+            .add("pattern", &self.config.pattern.to_string())
+            .add("block", &self.config.block)
+            .add("causal", &self.config.causal)
+            .add("dropout", &self.config.dropout)
+            .optional()
+    }
+}
+
+impl BlockSparseAttention {
+    /// How it was configured.
+    pub fn config(&self) -> &BlockSparseAttentionConfig {
+        &self.config
+    }
+
+    /// Attention of every query over the keys that the pattern shows it.
+    ///
+    /// # Shapes
+    ///
+    /// - query: `[batch, heads, n_q, d]`
+    /// - key: `[batch, kv_heads, n_k, d]`
+    /// - value: `[batch, kv_heads, n_k, d_v]`
+    /// - output: `[batch, heads, n_q, d_v]`
+    ///
+    /// # Panics
+    ///
+    /// As [`sparse_attention`](crate::functional::sparse_attention), if the pattern cannot be built at this
+    /// length, and if dropout would draw a seed inside [`recompute`](crate::recompute).
+    pub fn forward(&self, input: AttentionInput) -> Tensor<4> {
+        let config = &self.config;
+        let [_, heads, n_q, _] = input.query.dims();
+        let [_, kv_heads, n_k, _] = input.key.dims();
+        assert_eq!(
+            heads, config.n_heads,
+            "the query has {heads} heads (dim 1), the module has {}",
+            config.n_heads
+        );
+        let span = input.span.unwrap_or(Span::cross(n_q, n_k));
+        let device = input.query.device();
+        let seed = (config.dropout > 0.0)
+            .then(|| input.seed.resolve(&device))
+            .flatten();
+        let groups = self.plans.groups(config, config.grid(span));
+        let results = groups.iter().enumerate().map(|(number, group)| {
+            let options = AttentionOptions {
+                scale: config.scale,
+                precision: config.precision,
+                // Groups count their heads from 0: a seed for each.
+                dropout: seed.map(|seed| Dropout {
+                    p: config.dropout,
+                    seed: derive_seed(seed, number as u64),
+                }),
+                mask_pad: input.mask_pad.clone(),
+                documents: input.documents.clone(),
+                span: Some(span),
+                ..AttentionOptions::default()
+            };
+            if group.heads.len() == heads {
+                let (q, k, v) = (&input.query, &input.key, &input.value);
+                return sparse_attention(q.clone(), k.clone(), v.clone(), &group.pattern, &options);
+            }
+            let query = input.query.clone().slice_dim(1, group.heads.clone());
+            let part = |x: &Tensor<4>| match group.kv_heads(heads, kv_heads) {
+                Some(range) => x.clone().slice_dim(1, range),
+                None => {
+                    let share = heads / kv_heads;
+                    let of = |head: usize| x.clone().slice_dim(1, head / share..head / share + 1);
+                    Tensor::cat(group.heads.clone().map(of).collect(), 1)
+                }
+            };
+            let (key, value) = (part(&input.key), part(&input.value));
+            sparse_attention(query, key, value, &group.pattern, &options)
+        });
+        let mut results: Vec<_> = results.collect();
+        match results.len() {
+            1 => results.remove(0),
+            _ => Tensor::cat(results, 1),
+        }
+    }
+}
+
+impl SparseAttention for BlockSparseAttention {
+    /// The pattern of the blocks, or of the first group of heads where heads are of several kinds.
+    fn pattern_over(&self, span: Span) -> Pattern {
+        let groups = self.plans.groups(&self.config, self.config.grid(span));
+        groups[0].pattern.clone()
+    }
+
+    fn attend(&self, input: AttentionInput) -> Tensor<4> {
+        self.forward(input)
+    }
+}

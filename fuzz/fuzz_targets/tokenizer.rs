@@ -1,0 +1,26 @@
+//! A tokenizer.json of arbitrary bytes: an error or a tokenizer, never a panic; and a tokenizer's tokens are in
+//! its vocabulary.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use longnet_train::data::tokenizer::FileTokenizer;
+use longnet_train::data::{Decoder, Tokenizer};
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(tokenizer) = FileTokenizer::parse("fuzz", bytes.to_vec(), None) else {
+        return;
+    };
+    let vocab = tokenizer.vocab() as i32;
+    let text = "One, two: drei, vier, \u{6771}\u{4eac} \u{1f600}\n\n\tfive  six<|endoftext|>";
+    if let Ok(tokens) = tokenizer.encode(text.as_bytes()) {
+        assert!(tokens.iter().all(|token| (0..vocab).contains(token)));
+        let mut decoder = Decoder::new(&tokenizer);
+        for &token in &tokens {
+            decoder.push(token);
+        }
+        decoder.finish();
+    }
+    for token in 0..vocab.min(300) {
+        tokenizer.decode(&[token, token]);
+    }
+});
