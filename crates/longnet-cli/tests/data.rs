@@ -110,7 +110,42 @@ fn from_records_to_shards_to_a_model_that_speaks() {
     assert!(shown.contains("vocab = 265"), "{shown}");
     let said = place.good(&["generate", "--run", "runs/tiny", "--prompt", "all is"]);
     assert!(said.starts_with("all is"), "{said}");
-    place.good(&["eval", "--run", "runs/tiny"]);
+    // A checkpoint has a copy of its tokenizer.
+    fs::remove_file(place.path("tokenizer.json")).unwrap();
+    fs::remove_file(place.path("shards/tokenizer.json")).unwrap();
+    let again = place.good(&["generate", "--run", "runs/tiny", "--prompt", "all is"]);
+    assert_eq!(again, said);
+    let said = place.good(&["eval", "--run", "runs/tiny", "--set", "eval.lengths=[64]"]);
+    assert!(said.contains("validation"), "{said}");
+    let resume = |tokenizer: &'static str| {
+        let more = [
+            "--set",
+            "train.steps=33",
+            "--set",
+            tokenizer,
+            "--resume",
+            "auto",
+        ];
+        [&train[..], &more].concat()
+    };
+    let error = place.bad(2, &resume("data.tokenizer=shards/tokenizer.json"));
+    assert!(
+        error.contains("cannot read ./shards/tokenizer.json"),
+        "{error}"
+    );
+    let said = place.good(&resume(
+        "data.tokenizer=runs/tiny/step-000030/tokenizer.json",
+    ));
+    assert!(said.contains("step-000033"), "{said}");
+    let other = [
+        "generate",
+        "--run",
+        "runs/tiny",
+        "--set",
+        "data.tokenizer=tokenizer.json",
+    ];
+    let error = place.bad(1, &other);
+    assert!(error.contains("tokenizer.json: No such file"), "{error}");
 
     let wrong = ["train", "tiny.toml", "--set", "data.paths=shards"];
     let error = place.bad(2, &wrong);

@@ -5,7 +5,7 @@ use super::{EvalError, Length, bucket, ends};
 use crate::data::{DataError, Tokens};
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
-use burn_longnet::model::LongNetLM;
+use burn_longnet::model::{LmInput, LongNetLM};
 
 /// How windows cover a text. Either way each token but the first is scored once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,14 +143,20 @@ pub fn by_length(
 fn losses(lm: &LongNetLM, tokens: &dyn Tokens, slots: &[Slot]) -> Result<Vec<f32>, DataError> {
     let (batch, n) = (slots.len(), slots[0].length);
     let mut read = Vec::with_capacity(batch * (n + 1));
+    let mut documents = Vec::new();
     for slot in slots {
         tokens.read(slot.start..slot.start + n as u64 + 1, &mut read)?;
+        let apart = tokens.documents(slot.start..slot.start + n as u64)?;
+        documents.extend(apart.into_iter().flatten());
     }
     let device = lm.devices()[0].clone();
+    let documents = (!documents.is_empty())
+        .then(|| Tensor::<2, Int>::from_data(TensorData::new(documents, [batch, n]), &device));
     let read = TensorData::new(read, [batch, n + 1]);
     let read = Tensor::<2, Int>::from_data(read, &device);
     let (inputs, targets) = (read.clone().slice_dim(1, 0..n), read.slice_dim(1, 1..n + 1));
-    let losses = lm.nll(inputs, targets, None).into_data();
+    let input = LmInput::new(inputs).documents(documents);
+    let losses = lm.nll(input, targets, None).into_data();
     Ok(losses.iter::<f32>().collect())
 }
 
