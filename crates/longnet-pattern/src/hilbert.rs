@@ -17,8 +17,9 @@ use crate::Permutation;
 
 /// The cells of a grid of any height and width, named row by row as `y * width + x`, along a Hilbert curve from
 /// the first cell: each is beside the one before it. On a square whose side is a power of two it is Hilbert's
-/// own curve; elsewhere the generalised one, which halves the longer side until it is as long as the other and
-/// takes even halves where it can.
+/// own curve; elsewhere the generalised one of Jakub Cerveny ("gilbert"), which cuts the longer side in halves,
+/// even ones where it can. That takes a diagonal step where the side it goes along is odd and the other even;
+/// here it goes along the other side then, at the end of a long grid.
 ///
 /// # Panics
 ///

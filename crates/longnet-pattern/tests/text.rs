@@ -103,6 +103,10 @@ fn operators_bind_as_in_rust() {
         read("[a | b x 3, c,]"),
         BlockPattern::Heads(vec![entry(a() | b(), 3), entry(c(), 1)])
     );
+    assert_eq!(
+        read("[a x12,b x 4]"),
+        BlockPattern::by_head([(a(), 12), (b(), 4)])
+    );
 }
 
 #[test]
@@ -262,6 +266,14 @@ fn errors_show_the_place_and_a_remedy() {
         (
             "[all x 0]",
             "an entry for 0 heads at column 8; give at least 1",
+        ),
+        (
+            "[all x4k]",
+            "unexpected 'x4k' at column 6; give a number of heads, such as x 4",
+        ),
+        (
+            "[all y]",
+            "unexpected 'y' at column 6; go on with ',', a number of heads",
         ),
         ("[all x 4", "unexpected the end at column 9; go on with ','"),
         (

@@ -37,7 +37,8 @@ impl HeadGroup {
 impl BlockPattern {
     /// The pattern of each head, exactly: as [`mask`](Self::mask), but entries of a list of heads that are
     /// [`Branches`](Self::Branches) and nothing else stay dilated branches, which no blocks can stand for.
-    /// Other heads next to each other have one mask together.
+    /// Other heads next to each other have one mask together. Where [`mask`](Self::mask) succeeds it says the same
+    /// in one call.
     ///
     /// Dilated branches inside of an operator are blocks or an error: their union with a window, say, is no
     /// pattern of either kind.

@@ -25,7 +25,8 @@
 //! the grid: the pairs of positions are those of that one size.
 //!
 //! Causality is no part of the expression. It is a rule of the mask: it drops the blocks that lie wholly in
-//! the future and cuts those on the diagonal. No pattern is widened to make up for it.
+//! the future and cuts those on the diagonal. No pattern is widened to make up for it; only draws know of it,
+//! and draw from what it leaves.
 //!
 //! # Text
 //!
@@ -80,7 +81,7 @@ use serde::{Deserialize, Serialize};
 
 /// A set of (query block, key block) pairs for any length, block size and number of heads.
 ///
-/// Made by its variants, by [presets](Self::bigbird), from [text](text) and with the operators `|`, `&`
+/// Made by its variants, by [presets](Self::bigbird), from [text] and with the operators `|`, `&`
 /// and `-`. `B` is the block size, `K` the number of key blocks, `x div y` rounds down.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self", rename_all = "snake_case", deny_unknown_fields)]
@@ -137,7 +138,7 @@ pub enum BlockPattern {
     },
     /// So many key blocks drawn without replacement for each head and query block, of those that causality
     /// leaves; all of them where they are fewer. A draw of more blocks with the same seed holds that of
-    /// fewer.
+    /// fewer. What other patterns list may be drawn again.
     ///
     /// BigBird, [arXiv 2007.14062](https://arxiv.org/abs/2007.14062), section 2.
     Random {

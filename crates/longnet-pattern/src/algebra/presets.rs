@@ -1,6 +1,6 @@
-//! Patterns of the literature, by composition.
+//! Patterns of the literature and lists of heads, by composition.
 
-use super::BlockPattern;
+use super::{BlockPattern, HeadEntry};
 
 impl BlockPattern {
     /// A window, global tokens, and random blocks: BigBird,
@@ -21,5 +21,11 @@ impl BlockPattern {
     /// section 3. Lengths in tokens.
     pub fn streaming(sink: usize, window: usize) -> Self {
         Self::Sink(sink) | Self::Window(window)
+    }
+
+    /// Patterns with their numbers of heads, the first heads first: [`Heads`](Self::Heads).
+    pub fn by_head(entries: impl IntoIterator<Item = (Self, usize)>) -> Self {
+        let entry = |(pattern, heads)| HeadEntry { pattern, heads };
+        Self::Heads(entries.into_iter().map(entry).collect())
     }
 }

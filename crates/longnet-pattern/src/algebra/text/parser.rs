@@ -161,16 +161,7 @@ impl<'a> Parser<'a> {
         let mut entries = Vec::new();
         loop {
             let pattern = self.union()?;
-            let mut heads = 1;
-            if self.next() == Lexeme::Name("x") {
-                self.take();
-                let at = self.at();
-                heads = self.count()?;
-                if heads == 0 {
-                    let remedy = "give at least 1, or leave the entry out";
-                    return Err(self.error(at, "an entry for 0 heads", remedy));
-                }
-            }
+            let heads = self.multiplier()?.unwrap_or(1);
             entries.push(HeadEntry { pattern, heads });
             if self.take_sign(']') {
                 return Ok(BlockPattern::Heads(entries));
@@ -180,6 +171,37 @@ impl<'a> Parser<'a> {
             if self.take_sign(']') {
                 return Ok(BlockPattern::Heads(entries));
             }
+        }
+    }
+
+    /// `x 4` or `x4`, if it is there.
+    fn multiplier(&mut self) -> Result<Option<usize>, ParseError> {
+        let Lexeme::Name(name) = self.next() else {
+            return Ok(None);
+        };
+        let Some(digits) = name.strip_prefix('x') else {
+            return Ok(None);
+        };
+        let mut at = self.at();
+        let heads = if digits.is_empty() {
+            self.take();
+            at = self.at();
+            self.count()?
+        } else {
+            match digits.parse() {
+                Ok(heads) if heads <= LARGEST => {
+                    self.take();
+                    heads
+                }
+                _ => return Err(self.unexpected("give a number of heads, such as x 4")),
+            }
+        };
+        match heads {
+            0 => {
+                let remedy = "give at least 1, or leave the entry out";
+                Err(self.error(at, "an entry for 0 heads", remedy))
+            }
+            heads => Ok(Some(heads)),
         }
     }
 
