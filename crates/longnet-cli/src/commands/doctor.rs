@@ -124,7 +124,7 @@ fn device(name: &str) -> Result<String, Failure> {
     Ok(format!(
         "device        {}\n\
          dtypes        {dtypes}\n\
-         peak          {} FLOP/s in products of f32 matrices, of which utilisation is a share\n",
+         peak          {}FLOP/s in products of f32 matrices, of which utilisation is a share\n",
         machine.device,
         si(machine.matmul_flops)
     ))

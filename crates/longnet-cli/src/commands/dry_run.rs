@@ -20,7 +20,7 @@ pub fn run(
     let mut text = format!("planned\n{}\nmeasured in two steps\n", result.plan);
     if let Some(machine) = &result.machine {
         text += &format!(
-            "peak               {} FLOP/s in products of f32 matrices\n",
+            "peak               {}FLOP/s in products of f32 matrices\n",
             si(machine.matmul_flops)
         );
     }

@@ -14,7 +14,7 @@ pub fn run(args: PlanArgs) -> Result<(), Failure> {
     let plan = Plan::of(config, args.devices.get());
     let mut text = plan.to_string();
     if let Some(memory) = args.memory {
-        let verdict = match plan.memory.total() <= memory {
+        let verdict = match plan.worst.memory.total() <= memory {
             true => "fits into",
             false => "does not fit into",
         };
@@ -31,7 +31,7 @@ pub fn run(args: PlanArgs) -> Result<(), Failure> {
         let speed = plan.tokens_per_second(rate, args.mfu);
         let all = plan.tokens as f64 * config.train.steps as f64;
         text += &format!(
-            "speed              {} tokens/s at {} FLOP/s and a utilisation of {:.0} %; {} tokens in {} steps take {}\n",
+            "speed              {} tokens/s at {}FLOP/s and a utilisation of {:.0} %; {} tokens in {} steps take {}\n",
             si(speed),
             si(rate * plan.devices as f64),
             100.0 * args.mfu,

@@ -27,7 +27,10 @@ impl Value for BlockPattern {
     }
 
     fn schema() -> serde_json::Value {
-        serde_json::json!({"type": ["string", "object"]})
+        // A list is one of heads.
+        serde_json::json!({"anyOf": [
+            {"type": "string"}, {"type": "object"}, {"type": "array"}
+        ]})
     }
 
     /// As text, which says all that the table does.

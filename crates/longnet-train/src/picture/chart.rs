@@ -150,7 +150,7 @@ impl Axis {
         let largest = self.high.abs().max(self.low.abs());
         let gap = match self.ticks.as_slice() {
             [a, b, ..] if !self.logarithmic => b - a,
-            _ => tick.abs() / 2.0,
+            _ => tick.abs(),
         };
         if tick == 0.0 {
             return "0".into();

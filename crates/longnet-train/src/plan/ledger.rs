@@ -76,11 +76,24 @@ impl IndexMut<Part> for Bytes {
     }
 }
 
+/// The worst moment of a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Moment {
+    /// What is in memory then.
+    pub memory: Bytes,
+    /// The most that each part is at any moment.
+    pub most: Bytes,
+    /// What is done then.
+    pub doing: &'static str,
+}
+
 /// Buffers as they come and go; knows the worst moment.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ledger {
     now: Bytes,
     peak: Bytes,
+    /// The most of each part, at moments of their own.
+    most: Bytes,
     /// What happened at the worst moment.
     at: &'static str,
     doing: &'static str,
@@ -95,6 +108,7 @@ impl Ledger {
     /// A buffer that stays until [`free`](Self::free).
     pub fn hold(&mut self, part: Part, bytes: f64) {
         self.now[part] += bytes;
+        self.most[part] = self.most[part].max(self.now[part]);
         if self.now.total() > self.peak.total() {
             self.peak = self.now;
             self.at = self.doing;
@@ -119,8 +133,12 @@ impl Ledger {
         self.now
     }
 
-    /// What was there at the worst moment, and what was done then.
-    pub fn peak(&self) -> (Bytes, &'static str) {
-        (self.peak, self.at)
+    /// What was there at the worst moment.
+    pub fn worst(&self) -> Moment {
+        Moment {
+            memory: self.peak,
+            most: self.most,
+            doing: self.at,
+        }
     }
 }

@@ -4,7 +4,9 @@
 //! `burn-longnet` keeps for the backward pass on the CPU, what it makes anew and what it changes in
 //! place. A change there belongs here, too; the tests compare both with the program's true peak.
 
-use super::ledger::{Bytes, Ledger, Part};
+#[cfg(test)]
+use super::ledger::Bytes;
+use super::ledger::{Ledger, Moment, Part};
 use super::shape::Shape;
 
 /// Bytes of one element of weights, of their gradients' sums and of logits.
@@ -24,14 +26,14 @@ const PARTS: f64 = 8.0;
 /// The largest result, in elements, that is computed so.
 const SMALL: f64 = (1 << 20) as f64;
 
-/// The worst moment of a step with these sizes, and what is done then.
-pub(super) fn peak(shape: &Shape) -> (Bytes, &'static str) {
+/// The worst moment of a step with these sizes.
+pub(super) fn worst(shape: &Shape) -> Moment {
     let mut walk = Walk {
         s: shape,
         ledger: Ledger::default(),
     };
     walk.run();
-    walk.ledger.peak()
+    walk.ledger.worst()
 }
 
 /// What is left after a step.

@@ -11,10 +11,11 @@ mod shape;
 mod units;
 
 pub use flops::Flops;
-pub use ledger::{Bytes, Part};
+pub use ledger::{Bytes, Moment, Part};
 pub use units::{UnitError, bytes, parse_bytes, parse_flops};
 
 use crate::config::Config;
+use crate::config::sections::AttentionKind;
 use crate::estimate::si;
 use shape::Shape;
 use std::fmt;
@@ -37,9 +38,7 @@ pub struct Plan {
     /// FLOPs a token.
     pub flops: Flops,
     /// Memory of one device at the worst moment.
-    pub memory: Bytes,
-    /// What is done at that moment.
-    pub moment: &'static str,
+    pub worst: Moment,
 }
 
 impl Plan {
@@ -50,7 +49,6 @@ impl Plan {
     /// If `devices` is 0.
     pub fn of(config: &Config, devices: usize) -> Self {
         assert!(devices > 0, "a plan needs a device");
-        let (memory, moment) = memory_of(config, devices);
         let (flops, keys_per_query) = Flops::of(config);
         let (context, batch) = shape::largest_pass(config);
         Self {
@@ -61,8 +59,7 @@ impl Plan {
             devices,
             keys_per_query,
             flops,
-            memory,
-            moment,
+            worst: worst_moment(config, devices),
         }
     }
 
@@ -73,14 +70,16 @@ impl Plan {
     }
 }
 
-/// Memory of one device at the worst moment of a step, and what is done then.
-pub fn memory_of(config: &Config, devices: usize) -> (Bytes, &'static str) {
+/// The worst moment of a step on one of `devices`.
+pub fn worst_moment(config: &Config, devices: usize) -> Moment {
     let shape = Shape::of(config, devices);
-    let (mut memory, moment) = memory::peak(&shape);
+    let mut moment = memory::worst(&shape);
     if devices > 1 {
-        memory[Part::Attention] += gathered(config, &shape, devices);
+        let gathered = gathered(config, &shape, devices);
+        moment.memory[Part::Attention] += gathered;
+        moment.most[Part::Attention] += gathered;
     }
-    (memory, moment)
+    moment
 }
 
 /// Keys and values that a device gathers from the others, with their gradients: of each branch whose
@@ -108,7 +107,7 @@ pub fn longest_context(config: &Config, devices: usize, memory: f64) -> Option<u
         let mut config = config.clone();
         config.data.context = units * UNIT;
         config.data.context_schedule.clear();
-        memory_of(&config, devices).0.total() <= memory
+        worst_moment(&config, devices).memory.total() <= memory
     };
     if !fits(1) {
         return None;
@@ -126,7 +125,10 @@ pub fn longest_context(config: &Config, devices: usize, memory: f64) -> Option<u
         }
     }
     let context = good * UNIT;
+    let dilated = config.attention.kind.iter();
+    let dilated = dilated.copied().all(|kind| kind == AttentionKind::Dilated);
     let longest = config.attention.segments.iter().max().copied();
+    let longest = longest.filter(|_| dilated);
     let whole = longest.map_or(context, |longest| context / longest * longest);
     Some(if whole > 0 { whole } else { context })
 }
@@ -163,19 +165,24 @@ impl fmt::Display for Plan {
             1 => String::new(),
             _ => format!(" on each of {devices} devices"),
         };
+        let Moment {
+            memory,
+            most,
+            doing,
+        } = &self.worst;
         writeln!(
             f,
-            "memory             {}{on}, at most, in {}",
-            bytes(self.memory.total()),
-            self.moment
+            "memory             {}{on} at the worst moment, {doing}",
+            bytes(memory.total())
         )?;
+        writeln!(f, "                        then   at most")?;
         for part in Part::ALL {
-            let share = 100.0 * self.memory[part] / self.memory.total();
             writeln!(
                 f,
-                "  {:<16} {:>9}  {share:>3.0} %",
+                "  {:<16} {:>9} {:>9}",
                 part.name(),
-                bytes(self.memory[part])
+                bytes(memory[part]),
+                bytes(most[part])
             )?;
         }
         Ok(())

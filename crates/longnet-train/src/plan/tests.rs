@@ -26,9 +26,10 @@ fn weights_are_counted_with_the_head_and_without_the_embedding_s_lookup() {
 
 #[test]
 fn what_costs_memory_shows_in_its_part() {
-    let base = memory_of(&config(|_| ()), 1).0;
-    let part =
-        |part: Part, change: fn(&mut Config)| memory_of(&config(change), 1).0[part] / base[part];
+    let base = worst_moment(&config(|_| ()), 1).memory;
+    let part = |part: Part, change: fn(&mut Config)| {
+        worst_moment(&config(change), 1).memory[part] / base[part]
+    };
     assert!(part(Part::Activations, |c| c.train.batch = 2) > 1.9);
     assert!(part(Part::Activations, |c| c.model.recompute = Recompute::All) < 0.5);
     assert!(part(Part::Attention, |c| c.model.kv_heads = Some(1)) < 0.8);
@@ -98,7 +99,7 @@ fn the_longest_context_fits_and_the_next_one_does_not() {
     let at = |context| {
         let mut config = config.clone();
         config.data.context = context;
-        memory_of(&config, 1).0.total()
+        worst_moment(&config, 1).memory.total()
     };
     assert!(at(longest) <= memory && at(longest + 4096) > memory);
     assert!(longest_context(&config, 8, memory).unwrap() > 6 * longest);

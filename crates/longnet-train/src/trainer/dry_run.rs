@@ -2,7 +2,7 @@
 
 use super::{Learner, Prepared, TrainError, Trainee};
 use crate::checkpoint::{self, Contents, State};
-use crate::data::{Cursor, Tokens};
+use crate::data::{Cursor, Mixture, Tokens};
 use crate::loader::Feed;
 use crate::machine::Machine;
 use crate::memory::Resident;
@@ -11,7 +11,6 @@ use crate::plan::{Flops, Plan};
 use crate::schedule::context;
 use burn::module::Module;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// The largest deviation of a plan that held, as a share of what was measured.
 pub const TOLERANCE: f64 = 0.1;
@@ -35,7 +34,7 @@ impl DryRun {
     /// By how much the plan was above what was measured, as a share of that.
     pub fn deviation(&self) -> Option<f64> {
         let peak = self.peak? as f64;
-        Some(self.plan.memory.total() / peak - 1.0)
+        Some(self.plan.worst.memory.total() / peak - 1.0)
     }
 
     /// Whether the plan held.
@@ -61,19 +60,21 @@ impl Prepared {
     pub fn dry_run(self, start: Option<Resident>) -> Result<DryRun, TrainError> {
         let config = self.config.config.clone();
         let plan = Plan::of(&config, 1);
+        // What more is mapped now: the text, and code that was run for the first time.
         let read = Resident::of_this_process();
-        let text = start
-            .zip(read)
-            .map_or(0, |(start, read)| read.files.saturating_sub(start.files));
+        let mapped = start.zip(read);
+        let mapped = mapped.map_or(0, |(start, read)| read.files.saturating_sub(start.files));
+        let text = mapped.min(self.text.train.bytes() + self.text.valid.bytes());
         let device = self.lm.devices().into_iter().next();
         let machine = device.and_then(|device| Machine::measure(&device));
-        let train = Arc::new(self.text.train.clone());
+        let train = &self.text.train;
         let trainee = Trainee {
             lm: self.lm,
             bytes_per_token: train.bytes() as f64 / train.len() as f64,
         };
         let mut learner = Learner::new(&config, trainee);
-        let mut feed = Feed::new(train, config.train.seed as u64, Cursor::default());
+        let sources = Mixture::from(&self.text);
+        let mut feed = Feed::new(sources, config.train.seed as u64, Cursor::default());
         let mut step = Measured::default();
         for _ in 0..2 {
             let measured = learner.step(&mut feed, &|| false)?;
@@ -97,7 +98,7 @@ impl Prepared {
             model: &learner.model().lm,
             averaged: learner.average(),
             optimizer: learner.optimizer(),
-            tokenizer: None,
+            tokenizer: self.text.train.text().tokenizer().file(),
             state: State {
                 step: 2,
                 cursor: feed.cursor(),
