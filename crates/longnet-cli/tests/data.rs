@@ -44,14 +44,14 @@ fn from_records_to_shards_to_a_model_that_speaks() {
             "train",
             "*.jsonl",
             "--vocab",
-            "300",
+            "265",
             "--out",
             out,
         ];
         place.good(&[&args[..], &field[..]].concat())
     };
     let said = learn("tokenizer.json");
-    assert!(said.contains("tokenizer.json: 300 tokens"), "{said}");
+    assert!(said.contains("tokenizer.json: 265 tokens"), "{said}");
     learn("again.json");
     let (first, again) = (place.path("tokenizer.json"), place.path("again.json"));
     assert_eq!(fs::read(first).unwrap(), fs::read(again).unwrap());
@@ -60,7 +60,7 @@ fn from_records_to_shards_to_a_model_that_speaks() {
         "train",
         "*.jsonl",
         "--vocab",
-        "300",
+        "265",
         "--out",
         "again.json",
     ];
@@ -107,10 +107,45 @@ fn from_records_to_shards_to_a_model_that_speaks() {
     let said = place.good(&train);
     assert!(said.contains("bits/byte"), "{said}");
     let shown = fs::read_to_string(place.path("runs/tiny/config.toml")).unwrap();
-    assert!(shown.contains("vocab = 300"), "{shown}");
+    assert!(shown.contains("vocab = 265"), "{shown}");
     let said = place.good(&["generate", "--run", "runs/tiny", "--prompt", "all is"]);
     assert!(said.starts_with("all is"), "{said}");
-    place.good(&["eval", "--run", "runs/tiny"]);
+    // A checkpoint has a copy of its tokenizer.
+    fs::remove_file(place.path("tokenizer.json")).unwrap();
+    fs::remove_file(place.path("shards/tokenizer.json")).unwrap();
+    let again = place.good(&["generate", "--run", "runs/tiny", "--prompt", "all is"]);
+    assert_eq!(again, said);
+    let said = place.good(&["eval", "--run", "runs/tiny", "--set", "eval.lengths=[64]"]);
+    assert!(said.contains("validation"), "{said}");
+    let resume = |tokenizer: &'static str| {
+        let more = [
+            "--set",
+            "train.steps=33",
+            "--set",
+            tokenizer,
+            "--resume",
+            "auto",
+        ];
+        [&train[..], &more].concat()
+    };
+    let error = place.bad(2, &resume("data.tokenizer=shards/tokenizer.json"));
+    assert!(
+        error.contains("shards/tokenizer.json: No such file"),
+        "{error}"
+    );
+    let said = place.good(&resume(
+        "data.tokenizer=runs/tiny/step-000030/tokenizer.json",
+    ));
+    assert!(said.contains("step-000033"), "{said}");
+    let other = [
+        "generate",
+        "--run",
+        "runs/tiny",
+        "--set",
+        "data.tokenizer=tokenizer.json",
+    ];
+    let error = place.bad(1, &other);
+    assert!(error.contains("tokenizer.json: No such file"), "{error}");
 
     let wrong = ["train", "tiny.toml", "--set", "data.paths=shards"];
     let error = place.bad(2, &wrong);
@@ -118,10 +153,10 @@ fn from_records_to_shards_to_a_model_that_speaks() {
         error.contains("which is another one; take the one that it was made with"),
         "{error}"
     );
-    let small = [&train[..], &["--set", "model.vocab=299"]].concat();
+    let small = [&train[..], &["--set", "model.vocab=264"]].concat();
     let error = place.bad(2, &small);
     assert!(
-        error.contains("model.vocab = 299 has no room for them"),
+        error.contains("model.vocab = 264 has no room for them"),
         "{error}"
     );
 }

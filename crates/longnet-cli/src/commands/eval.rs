@@ -9,7 +9,6 @@ use longnet_train::backend;
 use longnet_train::checkpoint::Checkpoint;
 use longnet_train::config::quoted;
 use longnet_train::config::sections::{AttentionKind, Data, Task};
-use longnet_train::data::tokenizer;
 use longnet_train::data::{self, Fingerprint, Stream, Windows};
 use longnet_train::evaluate::by_length::{Mode, by_length, scored};
 use longnet_train::evaluate::figure::figure;
@@ -30,7 +29,7 @@ pub fn run(mut args: EvalArgs) -> Result<(), Failure> {
 
     // All that may be wrong comes before anything is spent.
     let lengths = lengths(config, checkpoint.trained.data.context).map_err(blame)?;
-    let tokenizer = tokenizer::open_in(checkpoint.folder(), &config.data)?;
+    let tokenizer = checkpoint.tokenizer()?;
     if asked(Task::Passkey) {
         passkey::check(&*tokenizer, &config.eval, &lengths).map_err(blame)?;
     }
@@ -181,7 +180,7 @@ fn measure_text(
         label: label.into(),
         order0: entropy.order0,
         order1: entropy.order1,
-        whole: report::score(&evaluation, windows.tokens()),
+        whole: report::score(&evaluation),
         lengths: all,
     })
 }
@@ -190,7 +189,7 @@ fn measure_text(
 fn text(checkpoint: &Checkpoint) -> Result<(&'static str, Stream), Failure> {
     let blame = |error| Failure::of(&checkpoint.config, error);
     let (now, then) = (&checkpoint.config.config.data, &checkpoint.trained.data);
-    let text = data::open(now).map_err(blame)?;
+    let text = data::open_with(now, checkpoint.tokenizer()?).map_err(blame)?;
     let (found, learned) = (Fingerprint::of(&text), checkpoint.state()?.text);
     let same = found == learned;
     if !same && now.paths != then.paths {

@@ -6,7 +6,6 @@ use crate::exit::Failure;
 use crate::out::{out, out_bytes, warn};
 use longnet_train::backend;
 use longnet_train::config::quoted;
-use longnet_train::data::tokenizer;
 use longnet_train::generate::{continue_prompt, prompt};
 use std::fs::File;
 use std::io::{Read, stdin};
@@ -26,7 +25,7 @@ pub fn run(mut args: GenerateArgs) -> Result<(), Failure> {
     for change in checkpoint.attention_changes() {
         warn(&change);
     }
-    let tokenizer = tokenizer::open_in(checkpoint.folder(), &config.data)?;
+    let tokenizer = checkpoint.tokenizer()?;
     let tokens = prompt(&*tokenizer, &text);
     let context = config.data.context;
     if tokens.len() > context {

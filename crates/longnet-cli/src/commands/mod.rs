@@ -35,12 +35,6 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
-fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Args::command(), "longnet", &mut script);
-    out_bytes(&script)
-}
-
 /// The config that `args` name, or one whose text they name, with `more` assignments at the end.
 fn input(args: InputArgs, more: &[&str]) -> Result<Resolved, ConfigErrors> {
     let InputArgs { input, set } = args;
@@ -57,6 +51,12 @@ fn input(args: InputArgs, more: &[&str]) -> Result<Resolved, ConfigErrors> {
     sets.extend(set.set);
     sets.extend(more.iter().map(|set| set.to_string()));
     Resolved::load(config, &sets)
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "longnet", &mut script);
+    out_bytes(&script)
 }
 
 /// The checkpoint that `--run` or `--checkpoint` names, its config changed by `--set`.

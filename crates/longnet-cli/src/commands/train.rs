@@ -5,13 +5,13 @@ use crate::args::TrainArgs;
 use crate::exit::Failure;
 use crate::out::{out, warn};
 use crate::signals;
+use longnet_train::backend;
 use longnet_train::checkpoint::CheckpointError;
 use longnet_train::config::Resolved;
 use longnet_train::estimate::si;
 use longnet_train::generate::generate;
 use longnet_train::memory::Resident;
 use longnet_train::trainer::{Control, Prepared, Report, Stop, TrainError};
-use longnet_train::{backend, data};
 use std::path::Path;
 
 const VALIDATION: &str = "validation";
@@ -41,6 +41,8 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
     let (_lock, aside) = prepared.place().map_err(blame)?;
     out(&header(&prepared, run, aside.as_deref()))?;
 
+    // The file of the tokenizer may have gone when the run ends.
+    let tokenizer = prepared.text.train.text().tokenizer().clone();
     let stop = Stop::default();
     let control = Control {
         progress: args.progress.into(),
@@ -65,7 +67,6 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
         out(&report::evaluation(VALIDATION, evaluation, &report.entropy))?;
     }
 
-    let tokenizer = data::tokenizer::open(&config.data)?;
     let mut sample = Vec::new();
     generate(&report.lm, &*tokenizer, &config, |bytes| {
         sample.extend_from_slice(bytes);
@@ -98,6 +99,10 @@ fn header(prepared: &Prepared, run: &Path, aside: Option<&Path>) -> String {
         si(prepared.parameters() as f64),
         run.display(),
     );
+    let skipped = text.train.text().skipped();
+    if skipped > 0 {
+        header += &format!("skipped     {skipped} records whose text is null\n");
+    }
     if let Some(aside) = aside {
         header += &format!(
             "            (the run that was there is now {0}; --resume {0} goes on with it)\n",

@@ -30,7 +30,8 @@ pub use resume::{Point, Resume};
 pub use save::{Contents, mark_best, save};
 
 use crate::config::{Config, ConfigError, ConfigErrors, Resolved, Section};
-use crate::data::{Cursor, Fingerprint};
+use crate::data::tokenizer::open_trained;
+use crate::data::{Cursor, Fingerprint, Tokenizer, TokenizerError};
 use crate::trainer::LearnerState;
 use burn::module::Module;
 use burn::store::{ModuleSnapshot, SafetensorsStore};
@@ -38,6 +39,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const LATEST: &str = "latest";
 const BEST: &str = "best";
@@ -162,6 +164,16 @@ impl Checkpoint {
                 )
             })
             .collect()
+    }
+
+    /// The tokenizer that it was trained with, unless the config was changed to another.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn tokenizer(&self) -> Result<Arc<dyn Tokenizer>, TokenizerError> {
+        let (now, then) = (&self.config.config.data, &self.trained.data);
+        open_trained(&self.folder, now, then)
     }
 
     /// Its folder.

@@ -3,12 +3,15 @@
 use super::list::checkpoints;
 use super::manifest::{MANIFEST, Manifest};
 use super::{CONFIG, CheckpointError, EMA, MODEL, OPTIMIZER, OpenError, State, state, weights};
+use crate::config::sections::Data;
 use crate::config::{Config, ConfigError, ConfigErrors, Resolved, Section};
-use crate::data::Fingerprint;
+use crate::data::tokenizer::open_trained;
+use crate::data::{Fingerprint, Tokenizer, TokenizerError};
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Whether a run begins anew.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -159,6 +162,15 @@ impl Point {
         }
     }
 
+    /// The tokenizer that the run learns with, unless `now` names another.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn tokenizer(&self, now: &Data) -> Result<Arc<dyn Tokenizer>, TokenizerError> {
+        open_trained(&self.folder, now, &self.trained.data)
+    }
+
     /// `model` with the weights of the checkpoint.
     ///
     /// # Errors
@@ -256,7 +268,7 @@ fn refusal(section: &dyn Section, field: &str) -> Option<&'static str> {
         ("model", "dropout" | "recompute") => None,
         ("model", _) => Some("its weights mean nothing to another model"),
         // Whether the text is the same, its fingerprint tells.
-        ("data", "root" | "paths" | "extensions" | "exclude") => None,
+        ("data", "root" | "paths" | "extensions" | "exclude" | "tokenizer" | "field") => None,
         ("data", "context" | "context_schedule") => None,
         ("data", _) => Some("its place in the text would mean nothing"),
         ("train", "optimizer") => Some("the state of one optimiser means nothing to another"),

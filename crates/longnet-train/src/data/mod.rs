@@ -40,6 +40,7 @@ pub use tokenizer::{ByteTokenizer, Decoder, Identity, TOKENIZER, Tokenizer, Toke
 pub use windows::{Cursor, Order, Window, Windows};
 
 use crate::config::sections::Data;
+use std::sync::Arc;
 
 /// Finds and maps the text of a config, or turns it into tokens.
 ///
@@ -48,7 +49,15 @@ use crate::config::sections::Data;
 /// A path that does not exist or matches nothing, a file that cannot be read, a tokenizer that cannot be
 /// used, shards of another one, no text at all.
 pub fn open(data: &Data) -> Result<Text, DataError> {
-    let tokenizer = tokenizer::open(data)?;
+    open_with(data, tokenizer::open(data)?)
+}
+
+/// As [`open`], with a tokenizer that is open already.
+///
+/// # Errors
+///
+/// As [`open`].
+pub fn open_with(data: &Data, tokenizer: Arc<dyn Tokenizer>) -> Result<Text, DataError> {
     let sources = files::find_sources(data)?;
     Text::load(&sources, &data.field, tokenizer, data.documents)
 }
@@ -59,5 +68,15 @@ pub fn open(data: &Data) -> Result<Text, DataError> {
 ///
 /// As [`open`], and text that is too short.
 pub fn load(data: &Data) -> Result<Split, DataError> {
-    split(open(data)?, data.valid_fraction, data.valid_block)
+    load_with(data, tokenizer::open(data)?)
+}
+
+/// As [`load`], with a tokenizer that is open already.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_with(data: &Data, tokenizer: Arc<dyn Tokenizer>) -> Result<Split, DataError> {
+    let text = open_with(data, tokenizer)?;
+    split(text, data.valid_fraction, data.valid_block)
 }

@@ -16,16 +16,14 @@ pub struct Flops {
 }
 
 impl Flops {
-    /// Those of a checked config, and the key positions that a query of one head sees on average.
+    /// Those of a checked config, and the key positions that a query of one head sees on average over the
+    /// layers.
     pub fn of(config: &Config) -> (Self, f64) {
         let (m, n) = (&config.model, config.data.context);
         let head = m.d_model / m.heads;
-        // Kinds of attention take turns.
-        let kinds = config.attention.kind.len().clamp(1, m.layers);
-        let (mut pairs, mut products) = (0.0, 0.0);
-        for kind in 0..kinds {
-            let layers = (m.layers - kind).div_ceil(kinds) as f64;
-            for group in config.head_groups(kind, n) {
+        let (mut products, mut pairs) = (0, 0);
+        for (layers, groups) in config.layer_groups(n) {
+            for group in groups {
                 let schedule = group.pattern.schedule(Span::full(n));
                 let schedule = schedule.expect("a masked tail has a schedule at every length");
                 let cost = schedule.cost(&Sizes {
@@ -35,16 +33,15 @@ impl Flops {
                     d_v: head,
                     bytes_per_element: 4,
                 });
-                pairs += layers * cost.pairs as f64;
-                products += layers * (cost.forward_flops + cost.backward_flops) as f64;
+                products += (cost.forward_flops + cost.backward_flops) * layers as u64;
+                pairs += cost.pairs * layers as u64;
             }
         }
-        let attention = products / n as f64;
         let flops = Self {
             weights: 6.0 * Self::of_weights(config),
-            attention,
+            attention: products as f64 / n as f64,
         };
-        (flops, pairs / (n * m.heads * m.layers) as f64)
+        (flops, pairs as f64 / (n * m.heads * m.layers) as f64)
     }
 
     /// Elements of the matrices that multiply each token, the head's among them.

@@ -5,7 +5,7 @@ use super::{Stop, TrainError, Trainee, check_precision};
 use crate::checkpoint::{LOG, Lock, OpenError, Point, occupied, set_aside};
 use crate::config::Resolved;
 use crate::config::sections::{NumberFormat, OnNonFinite};
-use crate::data::{self, Fingerprint, Mixture, Split, Tokens, Windows};
+use crate::data::{self, DataError, Fingerprint, Mixture, Split, Tokens, Windows};
 use crate::entropy::Entropy;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::loader::Loader;
@@ -86,7 +86,12 @@ impl Prepared {
         let changes = changes.transpose().map_err(OpenError::from)?;
         let c = &config.config;
         check_precision(c.train.precision, device)?;
-        let text = data::load(&c.data)?;
+        let tokenizer = match &point {
+            Some(point) => point.tokenizer(&c.data),
+            None => data::tokenizer::open(&c.data),
+        };
+        let tokenizer = tokenizer.map_err(DataError::from)?;
+        let text = data::load_with(&c.data, tokenizer)?;
         text.train.text().fits(c.model.vocab)?;
         let fingerprint = Fingerprint::of(text.train.text());
         if let Some(point) = &point {

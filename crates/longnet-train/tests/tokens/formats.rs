@@ -115,7 +115,7 @@ fn the_same_documents_come_out_of_every_format() {
 #[test]
 fn a_long_text_comes_in_pieces_that_are_the_text() {
     let place = Place::new();
-    let text = lines(400_000, 3);
+    let text = lines(600_000, 3);
     assert!(text.len() > 9 << 20);
     place.write("long.txt", &text);
     let found = Found {

@@ -71,6 +71,7 @@ fn zstd(bytes: impl AsRef<[u8]>) -> Vec<u8> {
 
 /// `error` without the folder.
 fn shown(error: impl std::fmt::Display, folder: &Path) -> String {
-    let prefix = format!("{}/", folder.display());
+    let folder = folder.to_string_lossy();
+    let prefix = format!("{}/", folder.trim_end_matches('/'));
     error.to_string().replace(&prefix, "")
 }

@@ -160,7 +160,7 @@ fn what_is_whole_is_kept_and_what_is_not_is_made_again() {
             ..data.clone()
         },
     );
-    assert!(error.contains("/shards has no shards.json"), "{error}");
+    assert!(error.starts_with("shards has no shards.json"), "{error}");
     let again = made(&place, &data);
     assert_eq!((again.made, again.kept), (2, 2));
     assert_eq!(contents(&folder), first);
@@ -288,7 +288,7 @@ fn damage_is_found_when_a_shard_is_opened_or_checked() {
     fs::write(&path, &good).unwrap();
     let other = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path());
     let other = other
-        .filter(|p| p.to_string_lossy().contains("c-jsonl"))
+        .filter(|p| p.to_string_lossy().contains("a-txt"))
         .collect::<Vec<_>>();
     fs::copy(&other[0], &path).unwrap();
     let error = shown(check_folder(&folder).unwrap_err(), &place.path(""));

@@ -35,7 +35,7 @@ fn a_learned_tokenizer_is_the_same_every_time_and_gives_back_any_text() {
     assert_eq!(tokenizer.vocab(), 400);
     let text = lines(200, 2);
     let tokens = tokenizer.try_encode(text.as_bytes()).unwrap();
-    assert!(tokens.len() * 2 < text.len(), "{} tokens", tokens.len());
+    assert!(tokens.len() * 4 < text.len() * 3, "{} tokens", tokens.len());
     let every: String = ('\0'..'\u{3000}').collect();
     for text in [TEXT, &text, &every, "", "x"] {
         let tokens = tokenizer.try_encode(text.as_bytes()).unwrap();
@@ -192,7 +192,7 @@ fn what_is_no_tokenizer_is_refused() {
 fn text_that_is_not_utf8_names_its_file_and_byte() {
     let place = Place::new();
     let file = place.tokenizer("tokenizer.json", &lines(500, 1), 300);
-    let mut text = lines(30_000, 1).into_bytes();
+    let mut text = lines(50_000, 1).into_bytes();
     text[612_345] = 0xff;
     place.write("a.txt", &text);
     let mut data = place.data(&["a.txt"]);

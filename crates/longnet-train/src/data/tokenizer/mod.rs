@@ -110,6 +110,23 @@ pub fn open_in(folder: &Path, data: &Data) -> Result<Arc<dyn Tokenizer>, Tokeniz
     }
 }
 
+/// The tokenizer of a model that learned from `then`: the copy of it in `folder`, its checkpoint, unless
+/// `now` names another one.
+///
+/// # Errors
+///
+/// As [`open`].
+pub fn open_trained(
+    folder: &Path,
+    now: &Data,
+    then: &Data,
+) -> Result<Arc<dyn Tokenizer>, TokenizerError> {
+    match now.tokenizer == then.tokenizer {
+        true => open_in(folder, now),
+        false => open(now),
+    }
+}
+
 fn read(path: &Path, data: &Data) -> Result<Arc<dyn Tokenizer>, TokenizerError> {
     let content = fs::read(path).map_err(|source| TokenizerError::Read {
         path: path.into(),
