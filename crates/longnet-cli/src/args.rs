@@ -13,7 +13,48 @@ A first run, on the text of this repository, takes about three minutes on two co
 
 configs/quickstart.toml explains every field of a config.
 
-Exit codes: 0 done, 1 failed, 2 the command line or the config is wrong.";
+Before a long run: 'longnet plan' says what it will cost, 'longnet train --dry-run' tries two steps, and
+'longnet doctor' shows what this machine has.
+
+Exit codes:
+    0    done; also a run that Ctrl-C or SIGTERM stopped with a checkpoint, and a reader that went away
+    1    failed: a file, the disk, the data, a loss that is not finite
+    2    the command line or the config is wrong; nothing was changed
+    130, 143    ended at once by a second Ctrl-C or SIGTERM
+
+NO_COLOR and --color never turn colours off. LONGNET_CPU names the instruction set of the CPU's kernels.";
+
+const PLAN_HELP: &str = "\
+Examples:
+    longnet plan configs/small.toml
+    longnet plan configs/longnet-125m.toml --memory 80GB --flops 400T
+    longnet plan configs/longnet-2.7b.toml --memory 80GB --devices 64 --flops 400T --mfu 0.35
+    longnet plan configs/small.toml --set model.recompute=true     (what recomputing saves)
+
+Amounts: 80GB, 80G (powers of 1000), 80GiB (powers of 1024). Rates: 400T, 1.5P.";
+
+const PLOT_HELP: &str = "\
+Examples:
+    longnet plot runs/quickstart                          (runs/quickstart/curves.svg and .png)
+    longnet plot runs/a runs/b --metric loss,lr --out ab.svg --out ab.png
+    longnet plot runs/* --metric bits_per_byte --over tokens --smooth 50 --log
+
+Numbers: loss, perplexity (ppl), bits_per_byte (bits), tokens_per_s (speed), mfu, gradient_norm (grad),
+learning_rate (lr). Lines are training, smoothed over a hundredth of the steps; dots are validation.";
+
+const SCHEMA_HELP: &str = "\
+Editors with a TOML language server (Taplo, tombi) complete and check a config that begins with
+
+    #:schema longnet.schema.json
+
+after: longnet config schema > longnet.schema.json";
+
+const COMPLETIONS_HELP: &str = "\
+Examples:
+    longnet completions bash > ~/.local/share/bash-completion/completions/longnet
+    longnet completions zsh > ~/.zfunc/_longnet             (with fpath+=~/.zfunc before compinit)
+    longnet completions fish > ~/.config/fish/completions/longnet.fish
+    longnet completions powershell >> $PROFILE";
 
 const TRAIN_EXAMPLES: &str = "\
 Examples:
@@ -88,6 +129,9 @@ Examples:
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,
+    /// When to use colours.
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: clap::ColorChoice,
 }
 
 #[derive(Debug, Subcommand)]
@@ -107,6 +151,20 @@ pub enum Command {
     /// Continue a prompt with a trained model
     #[command(after_help = GENERATE_HELP)]
     Generate(GenerateArgs),
+    /// Say what a config will cost: parameters, FLOPs, memory by part, the longest context that fits
+    #[command(after_help = PLAN_HELP)]
+    Plan(PlanArgs),
+    /// Draw curves of one or more runs, as SVG and PNG
+    #[command(after_help = PLOT_HELP)]
+    Plot(PlotArgs),
+    /// Show what this machine and program have, and whether a run can start
+    Doctor(BackendArgs),
+    /// Print a script that completes longnet's arguments in a shell
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
     /// Look at a config without running it
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -192,6 +250,81 @@ pub struct TrainArgs {
     /// How progress is shown.
     #[arg(long, value_enum, default_value = "auto")]
     pub progress: ProgressArg,
+    /// Only plan, run two steps, and say whether the plan held; nothing is left behind.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Memory of a device, such as 80GB: does the step fit, and how long may the context be?
+    #[arg(long, value_parser = longnet_train::plan::parse_bytes)]
+    pub memory: Option<f64>,
+    /// Devices that each sequence is spread over.
+    #[arg(long, default_value = "1", value_name = "N")]
+    pub devices: std::num::NonZeroUsize,
+    /// FLOPs a second of a device at best, such as 400T: how long will the run take?
+    #[arg(long, value_name = "RATE", value_parser = longnet_train::plan::parse_flops)]
+    pub flops: Option<f64>,
+    /// Share of --flops that the model gets, above 0 and up to 1.
+    #[arg(long, value_name = "SHARE", default_value = "0.4", value_parser = share)]
+    pub mfu: f64,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let value: Option<f64> = text.parse().ok();
+    let ok = value.filter(|value| *value > 0.0 && *value <= 1.0);
+    ok.ok_or_else(|| "must be above 0 and at most 1, such as 0.4".into())
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct PlotArgs {
+    /// Folders of runs, or their logs.
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// Where to, by its ending as SVG or PNG; - is SVG on standard output. May be given several times
+    /// [default: curves.svg and curves.png in the folder of a single run, else here].
+    #[arg(long, value_name = "FILE|-")]
+    pub out: Vec<PathBuf>,
+    /// What to draw, one panel each.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "NAME,...",
+        default_value = "loss,gradient_norm,learning_rate"
+    )]
+    pub metric: Vec<String>,
+    /// What the x axis is.
+    #[arg(long, value_enum, default_value = "steps")]
+    pub over: OverArg,
+    /// Steps that are averaged into a point of a line; 1 does not smooth [default: a hundredth].
+    #[arg(long, value_name = "STEPS")]
+    pub smooth: Option<std::num::NonZeroUsize>,
+    /// Make the y axes logarithmic.
+    #[arg(long)]
+    pub log: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum OverArg {
+    /// Steps.
+    Steps,
+    /// Tokens learned from.
+    Tokens,
+    /// Hours of training.
+    Hours,
+}
+
+impl From<OverArg> for longnet_train::plot::Over {
+    fn from(arg: OverArg) -> Self {
+        match arg {
+            OverArg::Steps => Self::Steps,
+            OverArg::Tokens => Self::Tokens,
+            OverArg::Hours => Self::Hours,
+        }
+    }
 }
 
 #[derive(Debug, ClapArgs)]
@@ -285,6 +418,9 @@ pub enum ConfigCommand {
     Check(ConfigArgs),
     /// Print every value as TOML, with where it comes from: the file, --set or the default.
     Show(ConfigArgs),
+    /// Print a JSON Schema of configs, by which editors complete and check them.
+    #[command(after_help = SCHEMA_HELP)]
+    Schema,
 }
 
 /// A config and changes to it.

@@ -6,6 +6,7 @@ use longnet_train::config::{ConfigErrors, Resolved};
 use longnet_train::data::{DataError, TokenizerError};
 use longnet_train::evaluate::EvalError;
 use longnet_train::generate::SamplingError;
+use longnet_train::plot::PlotError;
 use longnet_train::trainer::TrainError;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,6 +44,21 @@ pub enum Failure {
         path: PathBuf,
         /// Why.
         reason: std::io::Error,
+    },
+    /// A log cannot be drawn.
+    #[error(transparent)]
+    Plot(#[from] PlotError),
+    /// A picture in a format that there is not.
+    #[error("--out {}: a picture is SVG or PNG; name it .svg or .png", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A device that does not compute.
+    #[error("--backend {name}: the device fails in a product of matrices; is its driver there?")]
+    Device {
+        /// The backend.
+        name: String,
     },
     /// Standard output cannot be written.
     #[error("cannot write standard output: {0}")]
@@ -88,7 +104,10 @@ impl Failure {
     /// 2 where clap, too, would have refused: the command line or the config is wrong. 1 otherwise.
     pub fn code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::Backend(_) => ExitCode::from(2),
+            Self::Config(_)
+            | Self::Backend(_)
+            | Self::Format { .. }
+            | Self::Plot(PlotError::Metric { .. }) => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }

@@ -1,5 +1,6 @@
 //! Writing to standard output.
 
+use crate::color;
 use crate::exit::Failure;
 use std::io::{ErrorKind, Write, stderr, stdout};
 
@@ -24,7 +25,8 @@ pub fn out_bytes(bytes: &[u8]) -> Result<(), Failure> {
 /// Says on standard error what the user should know of a command that goes on.
 pub fn warn(text: &str) {
     // There is nowhere left to say that standard error is full.
-    let _ = writeln!(stderr(), "warning: {text}");
+    let warning = color::on_stderr("warning:", color::YELLOW);
+    let _ = writeln!(stderr(), "{warning} {text}");
 }
 
 /// Says on standard error what happens, without being asked for.

@@ -1,7 +1,7 @@
 //! Where to compute.
 
 use crate::config::closest;
-use burn::tensor::Device;
+use burn::tensor::{DType, Device};
 
 /// The backends of Burn by the name of the cargo feature that brings each.
 const BACKENDS: [&str; 7] = ["flex", "cuda", "rocm", "metal", "vulkan", "wgpu", "cpu"];
@@ -31,6 +31,48 @@ pub enum BackendError {
         /// What it names, and what there is.
         message: String,
     },
+}
+
+/// The backends by name, and whether the program was built with each.
+pub fn backends() -> [(&'static str, bool); BACKENDS.len()] {
+    BACKENDS.map(|name| {
+        let built = match name {
+            "flex" => cfg!(feature = "flex"),
+            "cuda" => cfg!(feature = "cuda"),
+            "rocm" => cfg!(feature = "rocm"),
+            "metal" => cfg!(feature = "metal"),
+            "vulkan" => cfg!(feature = "vulkan"),
+            "wgpu" => cfg!(feature = "wgpu"),
+            _ => cfg!(feature = "cpu"),
+        };
+        (name, built)
+    })
+}
+
+/// The instruction set whose kernels the CPU backend uses, and all that this machine has kernels for. None
+/// without the CPU backend, or with a `LONGNET_CPU` that is none of them.
+pub fn cpu_kernels() -> Option<(&'static str, Vec<&'static str>)> {
+    #[cfg(feature = "flex")]
+    return Some((
+        burn_longnet::backend::cpu_level().ok()?,
+        burn_longnet::backend::cpu_levels(),
+    ));
+    #[cfg(not(feature = "flex"))]
+    None
+}
+
+/// The number formats that `device` computes in.
+pub fn dtypes(device: &Device) -> Vec<&'static str> {
+    let all = [
+        ("f64", DType::F64),
+        ("f32", DType::F32),
+        ("f16", DType::F16),
+        ("bf16", DType::BF16),
+    ];
+    let usable = all
+        .into_iter()
+        .filter(|(_, dtype)| device.supports_dtype(*dtype));
+    usable.map(|(name, _)| name).collect()
 }
 
 /// For a program to call at its start: what the CPU backend frees it will soon need again.

@@ -30,13 +30,13 @@ impl Estimate {
             bytes_per_element: 4,
         };
         let (mut pairs, mut flops) = (0, 0);
-        for layer in 0..m.layers {
-            for group in config.head_groups(layer, n) {
+        for (layers, groups) in config.layer_groups(n) {
+            for group in groups {
                 let schedule = group.pattern.schedule(Span::full(n));
                 let schedule = schedule.expect("a masked tail has a schedule at every length");
                 let cost = schedule.cost(&sizes(&group.heads));
-                pairs += cost.pairs;
-                flops += cost.forward_flops;
+                pairs += cost.pairs * layers as u64;
+                flops += cost.forward_flops * layers as u64;
             }
         }
         Self {

@@ -24,6 +24,8 @@ pub struct Measured {
     pub grad_norm: f64,
     /// Learning rate; 0 in validation.
     pub lr: f64,
+    /// Model FLOPs a second as a share of what the device can do; 0 where that is not known.
+    pub utilisation: f64,
     /// What z-loss adds to the loss that is minimised; `loss` is without it.
     pub z_loss: f64,
     /// What label smoothing adds to it.
@@ -111,6 +113,11 @@ impl Gauge {
         Self::new(LEARNING_RATE, false, |m| m.lr, |x| x)
     }
 
+    /// Model FLOPs utilisation, in percent.
+    pub fn utilisation() -> Self {
+        Self::new(UTILISATION, true, |m| m.utilisation.recip(), |x| 100.0 / x)
+    }
+
     /// What z-loss adds to the loss.
     pub fn z_loss() -> Self {
         Self::new(Z_LOSS, false, |m| m.z_loss, |x| x)
@@ -164,6 +171,8 @@ pub const BITS_PER_BYTE: &str = "Bits/byte";
 pub const PERPLEXITY: &str = "Perplexity";
 /// Tokens per second.
 pub const SPEED: &str = "Tokens/s";
+/// Model FLOPs utilisation.
+pub const UTILISATION: &str = "MFU %";
 /// Gradient norm.
 pub const GRAD_NORM: &str = "Gradient norm";
 /// Learning rate.

@@ -22,3 +22,6 @@ pub use longnet_cpu::keep_freed_memory;
 /// See [`longnet_cpu::level`].
 #[cfg(feature = "flex")]
 pub use longnet_cpu::level as cpu_level;
+/// See [`longnet_cpu::levels`].
+#[cfg(feature = "flex")]
+pub use longnet_cpu::levels as cpu_levels;

@@ -1,15 +1,16 @@
-//! `longnet config check` and `longnet config show`.
+//! `longnet config check`, `show` and `schema`.
 
 use crate::args::{ConfigArgs, ConfigCommand};
 use crate::exit::Failure;
 use crate::out::out;
-use longnet_train::config::{ConfigErrors, Resolved};
+use longnet_train::config::{Config, ConfigErrors, Resolved};
 use longnet_train::estimate::Estimate;
 
 pub fn run(command: ConfigCommand) -> Result<(), Failure> {
     match command {
         ConfigCommand::Check(args) => check(&load(&args)?),
         ConfigCommand::Show(args) => out(&load(&args)?.to_string()),
+        ConfigCommand::Schema => out(&format!("{:#}\n", Config::schema())),
     }
 }
 

@@ -180,7 +180,7 @@ fn measure_text(
         label: label.into(),
         order0: entropy.order0,
         order1: entropy.order1,
-        whole: report::score(&evaluation, windows.tokens()),
+        whole: report::score(&evaluation),
         lengths: all,
     })
 }

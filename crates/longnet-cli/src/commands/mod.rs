@@ -2,14 +2,20 @@
 
 mod config;
 mod data;
+mod doctor;
+mod dry_run;
 mod eval;
 mod generate;
+mod plan;
+mod plot;
 mod report;
 mod tokenizer;
 mod train;
 
 use crate::args::{Args, Command, InputArgs, ModelArgs};
 use crate::exit::Failure;
+use crate::out::out_bytes;
+use clap::CommandFactory;
 use longnet_train::checkpoint::{Checkpoint, OpenError};
 use longnet_train::config::{ConfigErrors, Resolved, quoted};
 use std::path::Path;
@@ -19,6 +25,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Generate(args) => generate::run(args),
+        Command::Plan(args) => plan::run(args),
+        Command::Plot(args) => plot::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Completions { shell } => completions(shell),
         Command::Config(command) => config::run(command),
         Command::Data(command) => data::run(command),
         Command::Tokenizer(command) => tokenizer::run(command),
@@ -41,6 +51,12 @@ fn input(args: InputArgs, more: &[&str]) -> Result<Resolved, ConfigErrors> {
     sets.extend(set.set);
     sets.extend(more.iter().map(|set| set.to_string()));
     Resolved::load(config, &sets)
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "longnet", &mut script);
+    out_bytes(&script)
 }
 
 /// The checkpoint that `--run` or `--checkpoint` names, its config changed by `--set`.

@@ -42,13 +42,14 @@ pub fn size(tokens: &impl Tokens) -> String {
     }
 }
 
-/// An evaluation of all of `tokens` as it is written down.
-pub fn score(evaluation: &Evaluation, tokens: &dyn Tokens) -> Score {
-    let predicted = evaluation.tokens as u64;
+/// An evaluation of all of a text as it is written down.
+pub fn score(evaluation: &Evaluation) -> Score {
+    let tokens = evaluation.tokens as f64;
+    let bytes = (tokens * evaluation.bytes_per_token).round();
     Score::new(
-        evaluation.loss * predicted as f64,
-        predicted,
-        tokens.bytes_of(1..tokens.len()),
+        evaluation.loss * tokens,
+        evaluation.tokens as u64,
+        bytes as u64,
     )
 }
 

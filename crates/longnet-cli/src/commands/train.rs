@@ -1,6 +1,6 @@
 //! `longnet train`.
 
-use super::report;
+use super::{dry_run, report};
 use crate::args::TrainArgs;
 use crate::exit::Failure;
 use crate::out::{out, warn};
@@ -10,12 +10,14 @@ use longnet_train::checkpoint::CheckpointError;
 use longnet_train::config::Resolved;
 use longnet_train::estimate::si;
 use longnet_train::generate::generate;
+use longnet_train::memory::Resident;
 use longnet_train::trainer::{Control, Prepared, Report, Stop, TrainError};
 use std::path::Path;
 
 const VALIDATION: &str = "validation";
 
 pub fn run(args: TrainArgs) -> Result<(), Failure> {
+    let start = Resident::of_this_process();
     let resolved = Resolved::load(Some(&args.config.config), &args.config.set.set)?;
     let device = backend::device(&args.backend.backend)?;
     let blame = |error: TrainError| Failure::of(&resolved, error);
@@ -24,6 +26,10 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
     let skipped = |error: &CheckpointError| warn(&format!("not whole, left out: {error}"));
     let point = args.resume.point(run, skipped)?;
     let prepared = Prepared::new(resolved.clone(), &device, point).map_err(blame)?;
+    if args.dry_run {
+        let steps = config.train.steps;
+        return dry_run::run(prepared, start, &args.backend.backend, steps).map_err(blame);
+    }
     if prepared.done() >= config.train.steps {
         return out(&format!(
             "{} has done {} of train.steps = {}: there is nothing left to do; --set train.steps trains longer, --resume never anew\n",

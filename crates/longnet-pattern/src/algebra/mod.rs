@@ -1,5 +1,5 @@
 //! Block patterns as expressions: described once, in code, text or a table, and compiled to a
-//! [`BlockMask`] when the length and the heads are known.
+//! [`BlockMask`](crate::BlockMask) when the length and the heads are known.
 //!
 //! ```
 //! use longnet_pattern::{BlockGrid, BlockPattern};

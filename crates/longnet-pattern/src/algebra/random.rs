@@ -53,7 +53,7 @@ fn shuffled(count: usize, key: u32) -> [u8; FEW] {
         let drawn = u64::from(mix(key.wrapping_add(place as u32)));
         list.swap(
             place,
-            place + (drawn * (count - place) as u64 >> 32) as usize,
+            place + ((drawn * (count - place) as u64) >> 32) as usize,
         );
     }
     list

@@ -34,7 +34,7 @@ pub(super) fn check(resolved: &Resolved) -> Vec<ConfigError> {
 
 /// The largest value of each field that has a limit: what the arithmetic of sizes and the devices of
 /// today can hold, with room to spare.
-const LIMITS: &[(&str, i64)] = &[
+pub(super) const LIMITS: &[(&str, i64)] = &[
     ("model.vocab", 1 << 24),
     ("model.d_model", 1 << 20),
     ("model.heads", 1 << 20),

@@ -50,14 +50,20 @@ impl Config {
             .with_loss_chunk(self.train.loss_chunk)
     }
 
-    /// What the heads of layer `layer` see in `n` tokens.
+    /// What the heads of the layers see in `n` tokens: for each kind of layer, how many there are.
     ///
     /// # Panics
     ///
     /// If the config was not checked, or a pattern of blocks cannot be built at this length.
-    pub fn head_groups(&self, layer: usize, n: usize) -> Vec<HeadGroup> {
-        let groups = self.language_model().head_groups(layer, n);
-        groups.unwrap_or_else(|error| panic!("{error}"))
+    pub fn layer_groups(&self, n: usize) -> Vec<(usize, Vec<HeadGroup>)> {
+        let (lm, layers) = (self.language_model(), self.model.layers);
+        let kinds = self.attention.kind.len();
+        let of = |kind: usize| {
+            let groups = lm.head_groups(kind, n);
+            let groups = groups.unwrap_or_else(|error| panic!("{error}"));
+            ((layers - kind).div_ceil(kinds), groups)
+        };
+        (0..kinds.min(layers)).map(of).collect()
     }
 }
 

@@ -9,6 +9,7 @@ mod error;
 mod lower;
 mod pattern;
 mod recompute;
+mod schema;
 mod section;
 pub mod sections;
 mod show;

@@ -26,6 +26,13 @@ impl Value for BlockPattern {
         Err(reason)
     }
 
+    fn schema() -> serde_json::Value {
+        // A list is one of heads.
+        serde_json::json!({"anyOf": [
+            {"type": "string"}, {"type": "object"}, {"type": "array"}
+        ]})
+    }
+
     /// As text, which says all that the table does.
     fn write(&self) -> Option<toml::Value> {
         Some(toml::Value::String(self.to_string()))

@@ -42,6 +42,11 @@ impl Value for Recompute {
         }
     }
 
+    fn schema() -> serde_json::Value {
+        let layers = Vec::<usize>::schema()["anyOf"][0].clone();
+        serde_json::json!({"anyOf": [bool::schema(), layers]})
+    }
+
     fn write(&self) -> Option<toml::Value> {
         match self {
             Self::None => false.write(),

@@ -7,12 +7,17 @@ pub struct Field {
     pub name: &'static str,
     /// What it means.
     pub doc: &'static str,
+    /// Its type as JSON Schema.
+    pub schema: fn() -> serde_json::Value,
 }
 
 /// A section of the config, as the reader, the checks and `config show` see it.
 pub trait Section {
     /// Its key in the file.
     fn key(&self) -> &'static str;
+
+    /// What it is about.
+    fn doc(&self) -> &'static str;
 
     /// Its fields, in the order they are shown.
     fn fields(&self) -> &'static [Field];
@@ -61,10 +66,15 @@ macro_rules! section {
                 $key
             }
 
+            fn doc(&self) -> &'static str {
+                $doc
+            }
+
             fn fields(&self) -> &'static [$crate::config::Field] {
                 &[$($crate::config::Field {
                     name: stringify!($field),
                     doc: $field_doc,
+                    schema: <$ty as $crate::config::value::Value>::schema,
                 },)+]
             }
 

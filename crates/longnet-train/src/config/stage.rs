@@ -27,6 +27,12 @@ impl Value for Stage {
         }
     }
 
+    fn schema() -> serde_json::Value {
+        serde_json::json!({
+            "type": "array", "items": usize::schema(), "minItems": 2, "maxItems": 2
+        })
+    }
+
     fn write(&self) -> Option<toml::Value> {
         let pair = [self.from.write(), self.value.write()];
         Some(toml::Value::Array(pair.into_iter().flatten().collect()))

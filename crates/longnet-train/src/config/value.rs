@@ -10,6 +10,9 @@ pub(crate) trait Value: Sized {
     /// Reads the value, or says what is wrong with it.
     fn read(value: &toml::Value) -> Result<Self, String>;
 
+    /// The type as JSON Schema.
+    fn schema() -> serde_json::Value;
+
     /// The value as TOML. `None` is an unset optional value.
     fn write(&self) -> Option<toml::Value>;
 }
@@ -35,6 +38,10 @@ impl Value for usize {
         read.ok_or_else(|| mismatch::<Self>(value))
     }
 
+    fn schema() -> serde_json::Value {
+        serde_json::json!({"type": "integer", "minimum": 0})
+    }
+
     fn write(&self) -> Option<toml::Value> {
         Some(toml::Value::Integer(*self as i64))
     }
@@ -52,6 +59,10 @@ impl Value for f64 {
         read.ok_or_else(|| mismatch::<Self>(value))
     }
 
+    fn schema() -> serde_json::Value {
+        serde_json::json!({"type": "number"})
+    }
+
     fn write(&self) -> Option<toml::Value> {
         Some(toml::Value::Float(*self))
     }
@@ -64,6 +75,10 @@ impl Value for bool {
 
     fn read(value: &toml::Value) -> Result<Self, String> {
         value.as_bool().ok_or_else(|| mismatch::<Self>(value))
+    }
+
+    fn schema() -> serde_json::Value {
+        serde_json::json!({"type": "boolean"})
     }
 
     fn write(&self) -> Option<toml::Value> {
@@ -79,6 +94,10 @@ impl Value for String {
     fn read(value: &toml::Value) -> Result<Self, String> {
         let read = value.as_str().map(str::to_string);
         read.ok_or_else(|| mismatch::<Self>(value))
+    }
+
+    fn schema() -> serde_json::Value {
+        serde_json::json!({"type": "string"})
     }
 
     fn write(&self) -> Option<toml::Value> {
@@ -101,6 +120,11 @@ impl<T: Value> Value for Vec<T> {
         }
     }
 
+    fn schema() -> serde_json::Value {
+        let list = serde_json::json!({"type": "array", "items": T::schema()});
+        serde_json::json!({"anyOf": [list, T::schema()]})
+    }
+
     fn write(&self) -> Option<toml::Value> {
         let entries = self.iter().filter_map(T::write).collect();
         Some(toml::Value::Array(entries))
@@ -114,6 +138,10 @@ impl<T: Value> Value for Option<T> {
 
     fn read(value: &toml::Value) -> Result<Self, String> {
         T::read(value).map(Some)
+    }
+
+    fn schema() -> serde_json::Value {
+        T::schema()
     }
 
     fn write(&self) -> Option<toml::Value> {
@@ -134,6 +162,10 @@ macro_rules! choices {
                     $(Some($name) => Ok(Self::$variant),)+
                     _ => Err($crate::config::value::not_a_choice::<Self>(value, &[$($name),+])),
                 }
+            }
+
+            fn schema() -> serde_json::Value {
+                serde_json::json!({"enum": [$($name),+]})
             }
 
             fn write(&self) -> Option<toml::Value> {

@@ -2,12 +2,13 @@
 
 use super::results::{ByLength, Position, Score};
 use super::{EvalError, Length, bucket, ends};
-use crate::data::{DataError, Tokens};
+use crate::data::{DataError, Tokens, Window};
+use crate::loader::Batch;
 use burn::module::Module;
-use burn::tensor::{Int, Tensor, TensorData};
-use burn_longnet::model::{LmInput, LongNetLM};
+use burn_longnet::model::LongNetLM;
 
-/// How windows cover a text. Either way each token but the first is scored once.
+/// How windows cover a text. Either way each token but the first is scored once; where documents do not
+/// see each other, each but the first of every document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// One window after the other, all of each scored: a token's context begins where its window
@@ -113,16 +114,27 @@ pub fn by_length(
         tokens.len(),
         length.tokens
     );
-    let mut buckets = Buckets::default();
+    let (mut buckets, mut bytes) = (Buckets::default(), tokens.bytes_of(1..count));
     let slots = slots(count, length.tokens, mode);
     let batch = (pass / length.tokens).max(1);
     // Only the last window may have another length.
     for same in slots.chunk_by(|a, b| a.length == b.length) {
         for slots in same.chunks(batch) {
-            let losses = losses(lm, tokens, slots)?;
-            for (slot, losses) in slots.iter().zip(losses.chunks(slots[0].length)) {
-                for (at, loss) in losses.iter().enumerate().skip(slot.scored) {
-                    buckets.add(at + 1, f64::from(*loss));
+            let windows = slots.iter().map(|slot| slot.read(tokens));
+            let batch = Batch {
+                windows: windows.collect::<Result<_, _>>()?,
+            };
+            let (input, targets) = batch.input(&lm.devices()[0]);
+            let losses = lm.nll(input, targets, batch.ignored()).into_data();
+            let losses: Vec<f32> = losses.iter::<f32>().collect();
+            let losses = losses.chunks(slots[0].length);
+            for ((slot, window), losses) in slots.iter().zip(&batch.windows).zip(losses) {
+                for (at, context) in contexts(window).enumerate().skip(slot.scored) {
+                    let token = slot.start + at as u64 + 1;
+                    match context {
+                        0 => bytes -= tokens.bytes_of(token..token + 1),
+                        context => buckets.add(context, f64::from(losses[at])),
+                    }
                 }
             }
         }
@@ -134,30 +146,35 @@ pub fn by_length(
             Mode::Full => None,
             Mode::Sliding(stride) => Some(stride),
         },
-        score: Score::new(buckets.sum(), buckets.count(), tokens.bytes_of(1..count)),
+        score: Score::new(buckets.sum(), buckets.count(), bytes),
         positions: buckets.positions(length.tokens),
     })
 }
 
-/// The loss of each token that follows one in `slots`, which have one length.
-fn losses(lm: &LongNetLM, tokens: &dyn Tokens, slots: &[Slot]) -> Result<Vec<f32>, DataError> {
-    let (batch, n) = (slots.len(), slots[0].length);
-    let mut read = Vec::with_capacity(batch * (n + 1));
-    let mut documents = Vec::new();
-    for slot in slots {
-        tokens.read(slot.start..slot.start + n as u64 + 1, &mut read)?;
-        let apart = tokens.documents(slot.start..slot.start + n as u64)?;
-        documents.extend(apart.into_iter().flatten());
+impl Slot {
+    fn read(&self, tokens: &dyn Tokens) -> Result<Window, DataError> {
+        let range = self.start..self.start + self.length as u64 + 1;
+        let mut read = Vec::with_capacity(self.length + 1);
+        tokens.read(range.clone(), &mut read)?;
+        Ok(Window {
+            start: self.start,
+            tokens: read,
+            documents: tokens.documents(range)?,
+            source: 0,
+        })
     }
-    let device = lm.devices()[0].clone();
-    let documents = (!documents.is_empty())
-        .then(|| Tensor::<2, Int>::from_data(TensorData::new(documents, [batch, n]), &device));
-    let read = TensorData::new(read, [batch, n + 1]);
-    let read = Tensor::<2, Int>::from_data(read, &device);
-    let (inputs, targets) = (read.clone().slice_dim(1, 0..n), read.slice_dim(1, 1..n + 1));
-    let input = LmInput::new(inputs).documents(documents);
-    let losses = lm.nll(input, targets, None).into_data();
-    Ok(losses.iter::<f32>().collect())
+}
+
+/// How many tokens of the window each of its tokens but the first sees: those before it, or those of its
+/// own document. The first one of a document is not predicted.
+fn contexts(window: &Window) -> impl Iterator<Item = usize> {
+    let documents = window.documents.as_deref();
+    let mut context = 0;
+    (1..window.tokens.len()).map(move |at| {
+        let first = documents.is_some_and(|ids| ids[at - 1] != ids[at]);
+        context = if first { 0 } else { context + 1 };
+        context
+    })
 }
 
 /// Sums by context.
@@ -203,12 +220,24 @@ impl Buckets {
 mod tests {
     use super::*;
     use burn::tensor::Device;
+    use burn::tensor::{Int, Tensor, TensorData};
     use burn_longnet::attention::branches;
-    use burn_longnet::model::LongNetLMConfig;
+    use burn_longnet::model::{LmInput, LongNetLMConfig};
     use std::ops::Range;
 
-    /// Tokens of one or two bytes.
-    struct Numbers(Vec<i32>);
+    /// Tokens of one or two bytes, in documents that begin at some of them; if none does, in one text.
+    struct Numbers(Vec<i32>, Vec<usize>);
+
+    impl Numbers {
+        /// Where the document of the token at `at` begins.
+        fn document(&self, at: usize) -> usize {
+            self.1
+                .iter()
+                .copied()
+                .rfind(|start| *start <= at)
+                .unwrap_or(0)
+        }
+    }
 
     impl Tokens for Numbers {
         fn len(&self) -> u64 {
@@ -229,6 +258,11 @@ mod tests {
             Ok(())
         }
 
+        fn documents(&self, range: Range<u64>) -> Result<Option<Vec<i32>>, DataError> {
+            let ids = range.map(|at| self.document(at as usize) as i32);
+            Ok((!self.1.is_empty()).then(|| ids.collect()))
+        }
+
         fn place(&self, at: u64) -> String {
             format!("number {at}")
         }
@@ -238,7 +272,7 @@ mod tests {
 
     fn text(tokens: usize) -> Numbers {
         let token = |i: usize| (i * i * 7 + i / 3) as i32 % VOCABULARY;
-        Numbers((0..tokens).map(token).collect())
+        Numbers((0..tokens).map(token).collect(), vec![])
     }
 
     fn model() -> LongNetLM {
@@ -252,9 +286,14 @@ mod tests {
 
     /// The loss of the token at `at` with the `context` tokens before it as all the model reads.
     fn one(lm: &LongNetLM, text: &Numbers, at: usize, context: usize) -> f64 {
-        let read: Vec<i32> = text.0[at - context..at].to_vec();
-        let read = TensorData::new(read, [1, context]);
-        let logits = lm.forward(Tensor::<2, Int>::from_data(read, &Device::default()));
+        let matrix = |values: Vec<i32>| {
+            let values = TensorData::new(values, [1, context]);
+            Tensor::<2, Int>::from_data(values, &Device::default())
+        };
+        let range = at - context..at;
+        let documents = text.documents(range.start as u64..range.end as u64);
+        let read = LmInput::new(matrix(text.0[range].to_vec()));
+        let logits = lm.forward(read.documents(documents.unwrap().map(matrix)));
         let last = logits.slice_dim(1, context - 1..context).into_data();
         let logits: Vec<f64> = last.iter::<f64>().collect();
         let sum: f64 = logits.iter().map(|logit| logit.exp()).sum();
@@ -275,7 +314,11 @@ mod tests {
             }
         };
         (1..n)
-            .map(|at| (context(at), one(lm, text, at, context(at))))
+            .filter(|at| text.1.is_empty() || text.document(*at) != *at)
+            .map(|at| {
+                let seen = context(at).min(at - text.document(at));
+                (seen, one(lm, text, at, context(at)))
+            })
             .collect()
     }
 
@@ -286,51 +329,59 @@ mod tests {
         }
     }
 
+    /// Whether the loss of `text` in windows of `n` is that of the definition.
+    fn assert_scored(lm: &LongNetLM, text: &Numbers, n: usize, mode: Mode) {
+        let expected = brute_force(lm, text, n, mode);
+        let of = |from: usize, to: usize| {
+            let inside = expected.iter().filter(|e| (from..=to).contains(&e.0));
+            let losses: Vec<f64> = inside.map(|e| e.1).collect();
+            (losses.len() as u64, losses.iter().sum::<f64>())
+        };
+        let close = |a: f64, b: f64| (a - b).abs() < 1e-5;
+        let (count, sum) = of(1, n);
+        for pass in [1, 3 * n, 1000] {
+            let found = by_length(lm, text, text.len(), length(n), mode, pass).unwrap();
+            let case = format!("{} {n} {mode:?} {found:?}", text.len());
+            assert_eq!(found.score.tokens, count, "{case}");
+            assert!(close(found.score.loss, sum / count as f64), "{case}");
+            let all: u64 = found.positions.iter().map(|p| p.tokens).sum();
+            assert_eq!(all, count, "{case}");
+            for p in &found.positions {
+                let (count, sum) = of(p.from, p.to);
+                assert_eq!(p.tokens, count, "{case}");
+                assert!(close(p.loss, sum / count as f64), "{case}");
+            }
+        }
+    }
+
+    fn modes(n: usize) -> impl Iterator<Item = Mode> {
+        let strides = [1, 2, 3, n].into_iter().filter(move |s| *s <= n);
+        strides.map(Mode::Sliding).chain([Mode::Full])
+    }
+
     #[test]
     fn each_token_is_scored_once_with_the_context_that_is_promised() {
         let lm = model();
         for (tokens, n) in [(30, 8), (33, 8), (9, 8), (10, 8), (29, 5), (40, 19), (7, 2)] {
-            let text = text(tokens);
-            for mode in [1, 2, 3, n]
-                .map(Mode::Sliding)
-                .into_iter()
-                .chain([Mode::Full])
-            {
-                if matches!(mode, Mode::Sliding(stride) if stride > n) {
-                    continue;
-                }
-                let expected = brute_force(&lm, &text, n, mode);
-                for pass in [1, 3 * n, 1000] {
-                    let found =
-                        by_length(&lm, &text, tokens as u64, length(n), mode, pass).unwrap();
-                    let of = |from: usize, to: usize| {
-                        let inside = expected.iter().filter(|e| (from..=to).contains(&e.0));
-                        let losses: Vec<f64> = inside.map(|e| e.1).collect();
-                        (losses.len() as u64, losses.iter().sum::<f64>())
-                    };
-                    let close = |a: f64, b: f64| (a - b).abs() < 1e-5;
-                    let (count, sum) = of(1, n);
-                    assert_eq!(
-                        (found.score.tokens, count),
-                        (tokens as u64 - 1, tokens as u64 - 1)
-                    );
-                    assert!(
-                        close(found.score.loss, sum / count as f64),
-                        "{tokens} {n} {mode:?}: {} {}",
-                        found.score.loss,
-                        sum / count as f64
-                    );
-                    let all: u64 = found.positions.iter().map(|p| p.tokens).sum();
-                    assert_eq!(all, count);
-                    for p in &found.positions {
-                        let (count, sum) = of(p.from, p.to);
-                        assert_eq!(p.tokens, count, "{tokens} {n} {mode:?} {p:?}");
-                        assert!(
-                            close(p.loss, sum / count as f64),
-                            "{tokens} {n} {mode:?} {p:?}"
-                        );
-                    }
-                }
+            for mode in modes(n) {
+                assert_scored(&lm, &text(tokens), n, mode);
+                let all = by_length(&lm, &text(tokens), tokens as u64, length(n), mode, 64);
+                assert_eq!(all.unwrap().score.tokens, tokens as u64 - 1);
+            }
+        }
+    }
+
+    #[test]
+    fn documents_apart_do_not_see_each_other_and_their_first_tokens_do_not_count() {
+        let lm = model();
+        for starts in [vec![0], vec![0, 1, 5, 6, 17, 32], vec![0, 8, 16, 24]] {
+            let text = Numbers(text(33).0, starts);
+            for mode in modes(8) {
+                assert_scored(&lm, &text, 8, mode);
+                let found = by_length(&lm, &text, 33, length(8), mode, 64).unwrap();
+                let counts = |at: &usize| text.document(*at) != *at;
+                let bytes = (1..33).filter(counts).map(|at| 1 + text.0[at] as u64 % 2);
+                assert_eq!(found.score.bytes, bytes.sum::<u64>());
             }
         }
     }

@@ -13,6 +13,14 @@ pub enum EvalError {
         /// Why, and what to do.
         reason: String,
     },
+    /// A length for which the attention cannot be built.
+    #[error("eval.lengths: {length}: {reason}; choose other lengths")]
+    Attention {
+        /// The length.
+        length: usize,
+        /// Why.
+        reason: String,
+    },
     /// A length that the text does not reach.
     #[error(
         "eval.lengths: {length}: the {label} text has {tokens} tokens to score, and one window takes {length} + 1; choose shorter lengths, a larger eval.text_tokens, or more text"

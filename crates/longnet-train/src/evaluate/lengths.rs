@@ -3,6 +3,7 @@
 use super::EvalError;
 use crate::config::Config;
 use burn::tensor::DType;
+use burn_longnet::ConfigError;
 use burn_longnet::model::Positions;
 
 /// A context length.
@@ -47,30 +48,36 @@ pub fn lengths(config: &Config, trained: usize) -> Result<Vec<Length>, EvalError
 }
 
 fn allowed(config: &Config, length: usize) -> Result<(), EvalError> {
-    let context = config.data.context;
-    let refused = |positions, reason| {
-        Err(EvalError::Positions {
-            length,
-            positions,
-            reason,
-        })
+    let (context, positions) = (config.data.context, config.model.positions);
+    let refused = |positions, reason| EvalError::Positions {
+        length,
+        positions,
+        reason,
     };
-    match config.model.positions {
-        Positions::Learned if length > context => refused(
-            "learned",
-            format!(
-                "the model has a vector for each of data.context = {context} positions; choose lengths up to that"
-            ),
-        ),
-        Positions::XPos => {
-            let model = config.language_model().with_max_length(length);
-            match model.validate(DType::F32) {
-                Ok(()) => Ok(()),
-                Err(error) => refused("xpos", error.to_string()),
-            }
-        }
-        _ => Ok(()),
+    if positions == Positions::Learned && length > context {
+        let reason = format!(
+            "the model has a vector for each of data.context = {context} positions; choose lengths up to that"
+        );
+        return Err(refused("learned", reason));
     }
+    let model = config.language_model().with_max_length(length);
+    let cannot = |error: ConfigError| match error {
+        ConfigError::Position(error) => refused("xpos", error.to_string()),
+        error => EvalError::Attention {
+            length,
+            reason: error.to_string(),
+        },
+    };
+    model.validate(DType::F32).map_err(cannot)?;
+    // Kinds of attention take turns from layer to layer.
+    for layer in 0..model.layer_attention.len().clamp(1, model.n_layers) {
+        let groups = model.head_groups(layer, length);
+        groups.map_err(|error| EvalError::Attention {
+            length,
+            reason: error.to_string(),
+        })?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

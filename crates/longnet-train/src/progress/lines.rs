@@ -1,6 +1,8 @@
 //! Progress as lines of text.
 
-use crate::metrics::{BITS_PER_BYTE, GRAD_NORM, LEARNING_RATE, LOSS, LOSS_SCALE, SKIPPED, SPEED};
+use crate::metrics::{
+    BITS_PER_BYTE, GRAD_NORM, LEARNING_RATE, LOSS, LOSS_SCALE, SKIPPED, SPEED, UTILISATION,
+};
 use burn_train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
 use burn_train::metric::{MetricDefinition, MetricId, MetricName, NumericEntry};
 use burn_train::renderer::{
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant};
 /// Writes one line a period, and one for each evaluation:
 ///
 /// ```text
-/// step    40/300  loss 2.4501  ppl 11.6  3.535 bits/byte  9840 tok/s  lr 2.00e-3  grad 0.61  left 1m52s
+/// step    40/300  loss 2.4501  ppl 11.6  3.535 bits/byte  9840 tok/s  mfu 41 %  lr 2.00e-3  grad 0.61  left 1m52s
 /// step   100/300  valid  loss 2.1034  ppl 8.19  3.035 bits/byte
 /// ```
 pub struct Lines<W> {
@@ -86,7 +88,7 @@ fn significant(value: f64) -> String {
 }
 
 /// 83 seconds as "1m23s".
-pub(crate) fn duration(seconds: f64) -> String {
+pub fn duration(seconds: f64) -> String {
     let s = seconds.round() as u64;
     match s {
         0..60 => format!("{s}s"),
@@ -132,6 +134,10 @@ impl<W: Write> Lines<W> {
         let steps_left = self.steps.saturating_sub(self.step);
         let left = duration(spent / (self.step - self.begun) as f64 * steps_left as f64);
         let means = std::mem::take(&mut self.train);
+        let utilisation = match means.mean(UTILISATION) {
+            share if share > 0.0 => format!("  mfu {share:.0} %"),
+            _ => String::new(),
+        };
         let skipped = match means.last(SKIPPED) {
             some if some > 0.0 => format!("  skipped {some}"),
             _ => String::new(),
@@ -143,7 +149,7 @@ impl<W: Write> Lines<W> {
             norm => format!("{norm:.2}"),
         };
         self.line(&format!(
-            "{}  {:.0} tok/s  lr {:.2e}  grad {grad}{skipped}  left {left}",
+            "{}  {:.0} tok/s{utilisation}  lr {:.2e}  grad {grad}{skipped}  left {left}",
             means.losses(),
             means.mean(SPEED),
             means.last(LEARNING_RATE),

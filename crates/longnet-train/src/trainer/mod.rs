@@ -6,6 +6,7 @@
 //! saves at the ends of epochs only.
 
 mod average;
+mod dry_run;
 mod error;
 mod learner;
 mod passes;
@@ -19,6 +20,7 @@ mod tests;
 mod trainee;
 
 pub use average::Average;
+pub use dry_run::{DryRun, TOLERANCE};
 pub use error::TrainError;
 pub use learner::Learner;
 pub use precision::check as check_precision;

@@ -9,30 +9,31 @@ use crate::data::{self, DataError, Fingerprint, Mixture, Split, Tokens, Windows}
 use crate::entropy::Entropy;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::loader::Loader;
+use crate::machine::Machine;
 use crate::metrics::Gauge;
 use crate::optim::optimizer;
-use crate::progress::{JsonLines, Progress, first_lines};
+use crate::plan::Flops;
+use crate::progress::{NoFiles, Progress, Record, first_lines};
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{Device, Tensor};
 use burn_longnet::model::LongNetLM;
 use burn_train::{Interrupter, SupervisedTraining, TrainingStrategy};
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// A run that has its text and its model, and has not begun.
 pub struct Prepared {
-    config: Resolved,
-    lm: LongNetLM,
+    pub(super) config: Resolved,
+    pub(super) lm: LongNetLM,
     /// Where it goes on, if it does not begin anew.
     point: Option<Point>,
     /// What its config changes in a run that goes on.
     pub changes: Vec<String>,
     /// The text.
     pub text: Split,
-    fingerprint: Fingerprint,
+    pub(super) fingerprint: Fingerprint,
     valid: Windows,
     /// Entropies of the validation text.
     pub entropy: Entropy,
@@ -181,7 +182,9 @@ impl Prepared {
         fs::write(&path, self.config.to_string()).map_err(failed(&path))?;
         let done = self.done();
         let path = run.join(LOG);
-        let log = self.log(&path).map_err(failed(&path))?;
+        let before = self.log_before();
+        let record = Record::open(&run, &before, done, settings.steps).map_err(failed(&path))?;
+        let peak = self.peak(&run);
 
         let valid = Loader::in_order(self.valid.clone(), settings.batch, settings.eval_windows);
         let interrupter = Interrupter::new();
@@ -196,6 +199,9 @@ impl Prepared {
             text: self.fingerprint,
             point: Mutex::new(self.point),
             control,
+            record: Mutex::new(record),
+            flops: Flops::by_context(&self.config.config),
+            peak,
             outcome: Mutex::new(None),
         });
         let trainee = Trainee {
@@ -215,6 +221,7 @@ impl Prepared {
                 Gauge::perplexity(),
                 Gauge::speed(),
             ))
+            .metric_train_numeric(Gauge::utilisation())
             .metric_train_numeric(Gauge::grad_norm())
             .metric_train_numeric(Gauge::lr());
         let extra = [
@@ -228,7 +235,7 @@ impl Prepared {
             training.metric_train_numeric(gauge)
         });
         let result = training
-            .with_metric_logger(JsonLines::new(log, done))
+            .with_metric_logger(NoFiles)
             .with_application_logger(None)
             .with_interrupter(interrupter)
             .renderer(renderer)
@@ -253,6 +260,9 @@ impl Prepared {
             None => Some(evaluate(&lm, &self.valid, settings.batch)?),
             Some(_) => None,
         };
+        if let Some(evaluation) = &evaluation {
+            strategy.record().evaluation("final", steps, evaluation);
+        }
         Ok(Report {
             lm,
             steps,
@@ -263,19 +273,19 @@ impl Prepared {
         })
     }
 
-    /// The log: that of the run before, up to the step at which this one goes on.
-    fn log(&self, path: &Path) -> std::io::Result<fs::File> {
+    /// The log of the run before, up to the step at which this one goes on.
+    fn log_before(&self) -> Vec<u8> {
         let Some(point) = &self.point else {
-            return fs::File::create(path);
+            return Vec::new();
         };
         let before = fs::read(point.run().join(LOG)).unwrap_or_default();
-        // Replaced in one step, so that a process that ends here loses nothing.
-        let draft = path.with_extension("jsonl.tmp");
-        let mut log = fs::File::create(&draft)?;
-        log.write_all(first_lines(&before, point.state.step))?;
-        log.sync_all()?;
-        fs::rename(&draft, path)?;
-        Ok(log)
+        first_lines(&before, point.state.step).to_vec()
+    }
+
+    /// What the device can do: as the run's folder says, or measured now and said there.
+    fn peak(&self, run: &Path) -> Option<f64> {
+        let device = self.lm.devices().into_iter().next()?;
+        Machine::of_run(run, &device).map(|machine| machine.matmul_flops)
     }
 }
 

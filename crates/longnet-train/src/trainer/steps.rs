@@ -6,13 +6,16 @@ use crate::config::Resolved;
 use crate::data::{Cursor, Fingerprint, Mixture, Tokenizer};
 use crate::loader::{Batch, Feed};
 use crate::metrics::Measured;
+use crate::progress::Record;
+use crate::schedule::context;
 use burn::data::dataloader::{DataLoader, Progress};
 use burn_train::{
     EventProcessorTraining, InferenceStep, Interrupter, LearnerEvent, SupervisedLearningStrategy,
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
 };
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 /// How far a run came.
@@ -36,6 +39,10 @@ pub(super) struct Steps {
     /// Where the run goes on.
     pub point: Mutex<Option<Point>>,
     pub control: Control,
+    pub record: Mutex<Record>,
+    /// Model FLOPs of a token at each context of the run, and those that the device can do in a second.
+    pub flops: BTreeMap<usize, f64>,
+    pub peak: Option<f64>,
     pub outcome: Mutex<Option<Result<Outcome, TrainError>>>,
 }
 
@@ -84,6 +91,17 @@ impl Steps {
     fn run(&self) -> PathBuf {
         PathBuf::from(&self.config.config.train.run_dir)
     }
+
+    pub fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().expect("no panic while it is written")
+    }
+
+    /// Of the step of this number.
+    fn utilisation(&self, step: usize, measured: &Measured) -> f64 {
+        let flops = self.flops.get(&context(&self.config.config, step));
+        let rate = flops.unwrap_or(&0.0) * measured.tokens as f64 / measured.seconds;
+        self.peak.map_or(0.0, |peak| rate / peak)
+    }
 }
 
 struct Fit<'a> {
@@ -118,9 +136,12 @@ impl Fit<'_> {
                 let control = self.strategy.control.clone();
                 let interrupter = self.interrupter.clone();
                 let stop = || control.stop.is_asked() || interrupter.should_stop();
-                let Some(measured) = self.learner.step(&mut self.feed, &stop)? else {
+                let Some(mut measured) = self.learner.step(&mut self.feed, &stop)? else {
                     break;
                 };
+                let step = self.learner.steps();
+                measured.utilisation = self.strategy.utilisation(step, &measured);
+                self.strategy.record().step(step, &measured);
                 self.cursor = self.feed.cursor();
                 let progress = Progress::new(number, steps, Some("steps".into()));
                 let lr = Some(measured.lr.into());
@@ -204,6 +225,7 @@ impl Fit<'_> {
         let mut batches = valid.iter();
         let mut number = 0;
         let (mut sum, mut tokens, mut whole) = (0.0, 0, true);
+        let mut all = Measured::default();
         while let Some(batch) = batches.next() {
             let batch = batch.map_err(|e| TrainError::Framework(e.to_string()))?;
             let started = Instant::now();
@@ -211,6 +233,8 @@ impl Fit<'_> {
             measured.seconds = started.elapsed().as_secs_f64();
             sum += measured.loss * measured.tokens as f64;
             tokens += measured.tokens;
+            all.seconds += measured.seconds;
+            all.bytes_per_token = measured.bytes_per_token;
             number += 1;
             let item = TrainingItem::new(measured, batches.progress(), Some(number), None);
             self.valid_event(LearnerEvent::ProcessedItem(item));
@@ -222,6 +246,14 @@ impl Fit<'_> {
         }
         self.valid_event(LearnerEvent::EndSplit(period));
         let (step, loss) = (self.learner.steps(), sum / tokens as f64);
+        if whole {
+            let all = Measured {
+                loss,
+                tokens,
+                ..all
+            };
+            self.strategy.record().evaluation("valid", step, &all);
+        }
         // A part of the windows tells nothing beside all of them.
         let is_best = whole && self.best.is_none_or(|best| loss < best.loss);
         if is_best {

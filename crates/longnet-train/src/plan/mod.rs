@@ -1,0 +1,193 @@
+//! What a run will cost, before anything is spent.
+//!
+//! Parameters and FLOPs are counted exactly. Memory is that of the worst moment of a training step on
+//! the CPU backend, found by going through the step buffer by buffer; other backends
+//! keep the same tensors for the backward pass, but have workspaces of their own.
+
+mod flops;
+mod ledger;
+mod memory;
+mod shape;
+mod units;
+
+pub use flops::Flops;
+pub use ledger::{Bytes, Moment, Part};
+pub use units::{UnitError, bytes, parse_bytes, parse_flops};
+
+use crate::config::Config;
+use crate::config::sections::AttentionKind;
+use crate::estimate::si;
+use shape::Shape;
+use std::fmt;
+
+/// The cost of a training step of a config.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Parameters of the model.
+    pub parameters: usize,
+    /// Tokens of one sequence.
+    pub context: usize,
+    /// Sequences of one pass.
+    pub batch: usize,
+    /// Tokens of one optimiser step.
+    pub tokens: usize,
+    /// Devices that a sequence is spread over.
+    pub devices: usize,
+    /// Key positions that one query of one head sees, on average.
+    pub keys_per_query: f64,
+    /// FLOPs a token.
+    pub flops: Flops,
+    /// Memory of one device at the worst moment.
+    pub worst: Moment,
+}
+
+impl Plan {
+    /// The plan of a checked config, each sequence spread over `devices`.
+    ///
+    /// # Panics
+    ///
+    /// If `devices` is 0.
+    pub fn of(config: &Config, devices: usize) -> Self {
+        assert!(devices > 0, "a plan needs a device");
+        let (flops, keys_per_query) = Flops::of(config);
+        let (context, batch) = shape::largest_pass(config);
+        Self {
+            parameters: config.language_model().num_params(),
+            context,
+            batch,
+            tokens: context * batch * config.train.accumulate,
+            devices,
+            keys_per_query,
+            flops,
+            worst: worst_moment(config, devices),
+        }
+    }
+
+    /// Tokens a second of all devices, each of which computes `rate` FLOPs a second at best and spends
+    /// the share `utilisation` of them on the model.
+    pub fn tokens_per_second(&self, rate: f64, utilisation: f64) -> f64 {
+        rate * utilisation * self.devices as f64 / self.flops.total()
+    }
+}
+
+/// The worst moment of a step on one of `devices`.
+pub fn worst_moment(config: &Config, devices: usize) -> Moment {
+    let shape = Shape::of(config, devices);
+    let mut moment = memory::worst(&shape);
+    if devices > 1 {
+        let gathered = gathered(config, &shape, devices);
+        moment.memory[Part::Attention] += gathered;
+        moment.most[Part::Attention] += gathered;
+    }
+    moment
+}
+
+/// Keys and values that a device gathers from the others, with their gradients: of each branch whose
+/// segments are longer than a device's share, the positions that the dilation keeps.
+fn gathered(config: &Config, shape: &Shape, devices: usize) -> f64 {
+    let share = config.data.context.div_ceil(devices);
+    let branches = config
+        .attention
+        .segments
+        .iter()
+        .zip(&config.attention.dilations);
+    let rows: usize = branches
+        .filter(|(segment, _)| **segment > share)
+        .map(|(segment, dilation)| (*segment.min(&config.data.context)).div_ceil(*dilation))
+        .sum();
+    config.train.batch as f64 * rows as f64 * shape.keys * 4.0 * 4.0
+}
+
+/// The longest context whose step fits into `memory` bytes on each of `devices`, a multiple of the
+/// config's longest segment that it is beyond, or of 64. None if not even that of 64 tokens does.
+pub fn longest_context(config: &Config, devices: usize, memory: f64) -> Option<usize> {
+    const UNIT: usize = 64;
+    const MOST: usize = 1 << 44;
+    let fits = |units: usize| {
+        let mut config = config.clone();
+        config.data.context = units * UNIT;
+        config.data.context_schedule.clear();
+        worst_moment(&config, devices).memory.total() <= memory
+    };
+    if !fits(1) {
+        return None;
+    }
+    let mut good = 1;
+    while good < MOST / UNIT && fits(2 * good) {
+        good *= 2;
+    }
+    let mut bad = 2 * good;
+    while bad - good > 1 {
+        let middle = good + (bad - good) / 2;
+        match fits(middle) {
+            true => good = middle,
+            false => bad = middle,
+        }
+    }
+    let context = good * UNIT;
+    let dilated = config.attention.kind.iter();
+    let dilated = dilated.copied().all(|kind| kind == AttentionKind::Dilated);
+    let longest = config.attention.segments.iter().max().copied();
+    let longest = longest.filter(|_| dilated);
+    let whole = longest.map_or(context, |longest| context / longest * longest);
+    Some(if whole > 0 { whole } else { context })
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            parameters,
+            context,
+            batch,
+            tokens,
+            devices,
+            ..
+        } = self;
+        writeln!(f, "parameters         {}", si(*parameters as f64))?;
+        writeln!(
+            f,
+            "context            {context} tokens, of which a query sees {:.0} on average",
+            self.keys_per_query
+        )?;
+        writeln!(
+            f,
+            "step               {tokens} tokens, {batch} x {context} in one pass"
+        )?;
+        let flops = &self.flops;
+        writeln!(
+            f,
+            "FLOPs a token      {}: {} of weights, {} of attention; forward and backward, nothing counted twice",
+            si(flops.total()),
+            si(flops.weights),
+            si(flops.attention),
+        )?;
+        let on = match devices {
+            1 => String::new(),
+            _ => format!(" on each of {devices} devices"),
+        };
+        let Moment {
+            memory,
+            most,
+            doing,
+        } = &self.worst;
+        writeln!(
+            f,
+            "memory             {}{on} at the worst moment, {doing}",
+            bytes(memory.total())
+        )?;
+        writeln!(f, "                        then   at most")?;
+        for part in Part::ALL {
+            writeln!(
+                f,
+                "  {:<16} {:>9} {:>9}",
+                part.name(),
+                bytes(memory[part]),
+                bytes(most[part])
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+use super::*;
+use crate::config::Recompute;
+
+/// A config that the checks would pass, without data.
+fn config(change: impl FnOnce(&mut Config)) -> Config {
+    let mut config = Config::default();
+    config.model.d_model = 256;
+    config.model.heads = 4;
+    config.attention.segments = vec![1024, 4096];
+    config.attention.dilations = vec![1, 4];
+    change(&mut config);
+    config
+}
+
+#[test]
+fn weights_are_counted_with_the_head_and_without_the_embedding_s_lookup() {
+    let config = config(|_| ());
+    let (flops, keys) = Flops::of(&config);
+    // Four projections of 256 x 256 and two of 256 x 1024 a layer, and 256 tokens' logits.
+    let weights = 4 * (4 * 256 * 256 + 2 * 256 * 1024) + 256 * 256;
+    assert_eq!(flops.weights, 6.0 * weights as f64);
+    // Two products forward and five backward of 64 channels for each of 4 heads and 4 layers.
+    let attention = keys * 7.0 * 2.0 * 64.0 * 16.0;
+    assert!((flops.attention - attention).abs() < 1e-6 * attention);
+}
+
+#[test]
+fn what_costs_memory_shows_in_its_part() {
+    let base = worst_moment(&config(|_| ()), 1).memory;
+    let part = |part: Part, change: fn(&mut Config)| {
+        worst_moment(&config(change), 1).memory[part] / base[part]
+    };
+    assert!(part(Part::Activations, |c| c.train.batch = 2) > 1.9);
+    assert!(part(Part::Activations, |c| c.model.recompute = Recompute::All) < 0.5);
+    assert!(part(Part::Attention, |c| c.model.kv_heads = Some(1)) < 0.8);
+    assert!(part(Part::Weights, |c| c.model.layers = 8) > 1.9);
+    assert!(part(Part::Gradients, |c| c.train.accumulate = 4) > 1.5);
+}
+
+#[test]
+fn every_kind_of_model_gives_back_all_that_it_took() {
+    use burn_longnet::model::{Activation, Positions, Residual};
+    for norm in [
+        Residual::SubLayerNorm,
+        Residual::PreNorm,
+        Residual::DeepNorm,
+        Residual::PostNorm,
+    ] {
+        for activation in [
+            Activation::Gelu,
+            Activation::Relu,
+            Activation::Swish,
+            Activation::SwiGlu,
+        ] {
+            for [recompute, tie, dropout, embedding_norm] in
+                (0..16).map(|i| [1, 2, 4, 8].map(|b| i & b > 0))
+            {
+                let config = config(|c| {
+                    c.model.norm = norm;
+                    c.model.activation = activation;
+                    c.model.recompute = match recompute {
+                        true => Recompute::Layers(vec![1, 2]),
+                        false => Recompute::None,
+                    };
+                    c.model.tie = tie;
+                    c.model.embedding_norm = embedding_norm;
+                    c.model.dropout = if dropout { 0.1 } else { 0.0 };
+                    c.model.positions = if tie {
+                        Positions::XPos
+                    } else {
+                        Positions::Learned
+                    };
+                    c.train.accumulate = 2;
+                });
+                let left = memory::after(&Shape::of(&config, 1));
+                for part in [
+                    Part::Activations,
+                    Part::Attention,
+                    Part::Loss,
+                    Part::Gradients,
+                ] {
+                    assert!(
+                        left[part].abs() < 1.0,
+                        "{part:?} of {:?}: {left:?}",
+                        config.model
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_longest_context_fits_and_the_next_one_does_not() {
+    let config = config(|_| ());
+    let memory = 2e9;
+    let longest = longest_context(&config, 1, memory).unwrap();
+    assert!(longest.is_multiple_of(4096), "{longest}");
+    let at = |context| {
+        let mut config = config.clone();
+        config.data.context = context;
+        worst_moment(&config, 1).memory.total()
+    };
+    assert!(at(longest) <= memory && at(longest + 4096) > memory);
+    assert!(longest_context(&config, 8, memory).unwrap() > 6 * longest);
+    assert_eq!(longest_context(&config, 1, 30e6), None);
+}
