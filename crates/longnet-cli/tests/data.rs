@@ -110,6 +110,18 @@ fn from_records_to_shards_to_a_model_that_speaks() {
     assert!(shown.contains("vocab = 265"), "{shown}");
     let said = place.good(&["generate", "--run", "runs/tiny", "--prompt", "all is"]);
     assert!(said.starts_with("all is"), "{said}");
+    let wrong = ["train", "tiny.toml", "--set", "data.paths=shards"];
+    let error = place.bad(2, &wrong);
+    assert!(
+        error.contains("which is another one; take the one that it was made with"),
+        "{error}"
+    );
+    let small = [&train[..], &["--set", "model.vocab=264"]].concat();
+    let error = place.bad(2, &small);
+    assert!(
+        error.contains("model.vocab = 264 has no room for them"),
+        "{error}"
+    );
     // A checkpoint has a copy of its tokenizer.
     fs::remove_file(place.path("tokenizer.json")).unwrap();
     fs::remove_file(place.path("shards/tokenizer.json")).unwrap();
@@ -146,19 +158,6 @@ fn from_records_to_shards_to_a_model_that_speaks() {
     ];
     let error = place.bad(1, &other);
     assert!(error.contains("tokenizer.json: No such file"), "{error}");
-
-    let wrong = ["train", "tiny.toml", "--set", "data.paths=shards"];
-    let error = place.bad(2, &wrong);
-    assert!(
-        error.contains("which is another one; take the one that it was made with"),
-        "{error}"
-    );
-    let small = [&train[..], &["--set", "model.vocab=264"]].concat();
-    let error = place.bad(2, &small);
-    assert!(
-        error.contains("model.vocab = 264 has no room for them"),
-        "{error}"
-    );
 }
 
 #[test]
@@ -282,7 +281,7 @@ fn what_was_killed_goes_on_and_ends_as_if_it_had_not_been() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_full_disk_is_an_error_that_names_the_file() {
+fn places_that_cannot_be_written_are_named() {
     let place = Place::new();
     // A folder that cannot be made, since a file has its name.
     fs::write(place.path("shards"), "").unwrap();
