@@ -179,7 +179,6 @@ fn killed_fifty_times_it_ends_as_if_it_had_never_been() {
     assert!(weights(&run) == whole, "{run} ended elsewhere");
     assert_eq!(losses(&run), all_losses, "{run}: another log");
     assert!(left_by_saves(&place, &run).is_empty(), "drafts are left");
-    assert!(ended > 0, "no run came to its end in {KILLS} kills");
 
     let hit: usize = in_saves.values().sum();
     println!(
