@@ -15,7 +15,7 @@ fn random(shape: [usize; 4], device: &Device) -> Tensor<4> {
 fn dense(module: &AdaptiveAttention, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
     let config = module.config();
     let [batch, heads, n, d] = q.dims();
-    let scores = module.scores(&q, &k);
+    let scores = module.scores(&q, &k, None);
     let chosen = select::best(scores.clone().inner(), None, config.top_k, config.causal);
     let bias = module.bias(scores, chosen).clamp_min(-1e30);
     // A value for each pair of positions.
@@ -207,7 +207,7 @@ fn the_scorer_learns_to_find_the_one_block_that_matters() {
     };
     let finds = |module: &AdaptiveAttention, round: usize| {
         let (q, k, _, marked) = batch(round);
-        let scores = module.clone().valid().scores(&q, &k);
+        let scores = module.clone().valid().scores(&q, &k, None);
         let chosen = select::best(scores, None, 2, true);
         let chosen: Vec<i64> = chosen.int().into_data().iter::<i64>().collect();
         let found = |&(b, m): &(usize, &usize)| chosen[(b * BLOCKS + BLOCKS - 1) * BLOCKS + m] == 1;
