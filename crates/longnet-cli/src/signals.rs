@@ -3,9 +3,10 @@
 use longnet_train::trainer::Stop;
 
 /// Lets Ctrl-C and SIGTERM ask `stop` while `run` runs; a second one, and any later one, ends the program at
-/// once with 128 plus the number of the signal.
+/// once with 128 plus the number of the signal. The terminal is touched only if `is_tui`: the full-screen
+/// display has it then, and no process in the background is stopped for it.
 #[cfg(unix)]
-pub fn stopping<T>(stop: &Stop, run: impl FnOnce() -> T) -> T {
+pub fn stopping<T>(stop: &Stop, is_tui: bool, run: impl FnOnce() -> T) -> T {
     use crate::out::note;
     use rustix::termios::tcgetattr;
     use signal_hook::consts::{SIGINT, SIGTERM};
@@ -18,7 +19,7 @@ pub fn stopping<T>(stop: &Stop, run: impl FnOnce() -> T) -> T {
         return run();
     };
     let running = Arc::new(AtomicBool::new(true));
-    let before = tcgetattr(std::io::stdin()).ok();
+    let before = tcgetattr(std::io::stdin()).ok().filter(|_| is_tui);
     if let Some(before) = before.clone() {
         let running = running.clone();
         std::thread::spawn(move || ctrl_c_in_raw_mode(&before, &running));
@@ -45,7 +46,7 @@ pub fn stopping<T>(stop: &Stop, run: impl FnOnce() -> T) -> T {
 
 /// Elsewhere the signals do what they do by default.
 #[cfg(not(unix))]
-pub fn stopping<T>(_stop: &Stop, run: impl FnOnce() -> T) -> T {
+pub fn stopping<T>(_stop: &Stop, _is_tui: bool, run: impl FnOnce() -> T) -> T {
     run()
 }
 

@@ -58,8 +58,8 @@ fn skipped_steps_are_shown_and_logged() {
     assert!(shown.contains("  skipped 7  "), "{shown}");
     let log = log(&place, "tiny");
     let steps: Vec<_> = log.iter().filter(|line| line["split"] == "train").collect();
-    assert_eq!((steps[0]["skipped_steps"].as_f64(), steps.len()), (None, 8));
-    assert_eq!(steps[7]["skipped_steps"].as_f64(), Some(7.0));
+    assert_eq!((steps[0]["skipped"].as_f64(), steps.len()), (Some(0.0), 8));
+    assert_eq!(steps[7]["skipped"].as_f64(), Some(7.0));
     assert!(steps[0]["loss"].is_number() && steps[7]["loss"].is_null());
 
     // What was skipped before the break counts, too.

@@ -29,27 +29,35 @@ use std::time::Instant;
 /// Mean loss over a text, each token but the first predicted once.
 pub type Evaluation = Measured;
 
-/// Evaluates `lm` on all of `windows`, `batch` at a time.
+/// Evaluates `lm` on all of `windows`, `batch` at a time. None if `stop` became true before the end.
 ///
 /// # Errors
 ///
 /// Text that has become unreadable.
-pub fn evaluate(lm: &LongNetLM, windows: &Windows, batch: usize) -> Result<Evaluation, DataError> {
+pub fn evaluate(
+    lm: &LongNetLM,
+    windows: &Windows,
+    batch: usize,
+    stop: &dyn Fn() -> bool,
+) -> Result<Option<Evaluation>, DataError> {
     let started = Instant::now();
     let (mut sum, mut tokens) = (0.0, 0);
     for batch in Loader::in_order(windows.clone(), batch, 0).pass() {
+        if stop() {
+            return Ok(None);
+        }
         let batch = batch?;
         let loss: f64 = batch.loss(lm).into_scalar();
         sum += loss * batch.targets() as f64;
         tokens += batch.targets();
     }
-    Ok(Evaluation {
+    Ok(Some(Evaluation {
         loss: sum / tokens.max(1) as f64,
         tokens,
         bytes_per_token: windows.tokens().bytes() as f64 / windows.tokens().len() as f64,
         seconds: started.elapsed().as_secs_f64(),
         ..Evaluation::default()
-    })
+    }))
 }
 
 /// Which bucket `n`, above 0, falls into: up to 1, 2, 4, 8, and so on. So the last bucket of a length

@@ -41,7 +41,7 @@ fn saved(run: &Path, step: usize, model: &Linear) -> PathBuf {
         optimizer: &optimizer,
         state,
     };
-    checkpoint::save(run, contents, false).unwrap()
+    checkpoint::save(run, contents, false).unwrap().folder
 }
 
 fn weights(model: &Linear) -> Tensor<2> {
@@ -134,4 +134,20 @@ fn an_earlier_run_is_set_aside_and_nothing_is_lost() {
         assert_eq!(aside, root.path().join(expected));
         assert!(aside.join("step-000001").is_dir() && !run.exists());
     }
+}
+
+#[test]
+fn what_was_just_written_stays_beside_later_ones_that_are_damaged() {
+    let root = tempfile::tempdir().unwrap();
+    for step in [8, 9, 10] {
+        saved(root.path(), step, &linear(4));
+    }
+    // As after resuming from 5: what is later is not whole.
+    for step in ["step-000008", "step-000009", "step-000010"] {
+        fs::remove_file(root.path().join(step).join("manifest.json")).unwrap();
+    }
+    let folder = saved(root.path(), 6, &linear(4));
+    assert!(folder.join("manifest.json").is_file());
+    let latest = Checkpoint::latest(root.path(), &[]).unwrap();
+    assert_eq!(latest.folder(), folder);
 }

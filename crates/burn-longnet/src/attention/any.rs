@@ -10,6 +10,7 @@ use burn::tensor::Tensor;
 
 /// One of the kinds of sparse attention, for models whose layers are of several kinds.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a model has one a layer")]
 pub enum AnyAttention {
     /// Dilated branches.
     Dilated(DilatedAttention),

@@ -158,7 +158,8 @@ fn measure_text(
     let entropy = text.entropy()?;
     let windows = Windows::new(Arc::new(text), config.data.context, label)
         .map_err(|error| Failure::of(&checkpoint.config, error))?;
-    let evaluation = evaluate(lm, &windows, config.train.batch)?;
+    let evaluation = evaluate(lm, &windows, config.train.batch, &|| false)?;
+    let evaluation = evaluation.expect("nothing stops it");
     show(&report::evaluation(label, &evaluation, &entropy))?;
 
     let modes = match config.eval.sliding {

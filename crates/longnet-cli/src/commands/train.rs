@@ -6,7 +6,7 @@ use crate::exit::Failure;
 use crate::out::{out, warn};
 use crate::signals;
 use longnet_train::backend;
-use longnet_train::checkpoint::CheckpointError;
+use longnet_train::checkpoint::{self, CheckpointError, Lock, Resume, checkpoints};
 use longnet_train::config::Resolved;
 use longnet_train::estimate::si;
 use longnet_train::generate::generate;
@@ -24,13 +24,20 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
     let config = resolved.config.clone();
     let run = Path::new(&config.train.run_dir);
     let skipped = |error: &CheckpointError| warn(&format!("not whole, left out: {error}"));
+    // Before its newest checkpoint is looked for: another process may be writing a newer one.
+    let goes_on = args.resume != Resume::Never && !args.dry_run;
+    let held = match goes_on && checkpoint::occupied(run).map_err(|e| blame(e.into()))? {
+        true => Some(Lock::take(run).map_err(|e| blame(e.into()))?),
+        false => None,
+    };
     let point = args.resume.point(run, skipped)?;
     let prepared = Prepared::new(resolved.clone(), &device, point).map_err(blame)?;
     if args.dry_run {
         let steps = config.train.steps;
         return dry_run::run(prepared, start, &args.backend.backend, steps).map_err(blame);
     }
-    if prepared.done() >= config.train.steps {
+    if prepared.done() >= config.train.steps && prepared.goes_on_in_place() {
+        prepared.place(held).map_err(blame)?;
         return out(&format!(
             "{} has done {} of train.steps = {}: there is nothing left to do; --set train.steps trains longer, --resume never anew\n",
             run.display(),
@@ -38,7 +45,7 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
             config.train.steps
         ));
     }
-    let (_lock, aside) = prepared.place().map_err(blame)?;
+    let (_lock, aside) = prepared.place(held).map_err(blame)?;
     out(&header(&prepared, run, aside.as_deref()))?;
 
     // The file of the tokenizer may have gone when the run ends.
@@ -49,7 +56,8 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
         stop: stop.clone(),
         stop_at: args.stop_at,
     };
-    let report = signals::stopping(&stop, || prepared.train(control)).map_err(blame)?;
+    let is_tui = control.progress.is_tui();
+    let report = signals::stopping(&stop, is_tui, || prepared.train(control)).map_err(blame)?;
     let Report {
         steps, checkpoint, ..
     } = &report;
@@ -59,8 +67,12 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
     ))?;
     if let Some(reason) = &report.stopped {
         return out(&format!(
-            "stopped by {reason} after step {steps} of {}; the same command with --resume auto goes on\n",
-            config.train.steps
+            "stopped by {reason} after step {steps} of {}; {}\n",
+            config.train.steps,
+            match *steps < config.train.steps {
+                true => "the same command with --resume auto goes on".into(),
+                false => format!("'longnet eval --run {}' evaluates it", run.display()),
+            }
         ));
     }
     if let Some(evaluation) = &report.evaluation {
@@ -105,9 +117,15 @@ fn header(prepared: &Prepared, run: &Path, aside: Option<&Path>) -> String {
     }
     if let Some(aside) = aside {
         header += &format!(
-            "            (the run that was there is now {0}; --resume {0} goes on with it)\n",
+            "            (the run that was there is now {}",
             aside.display()
         );
+        header += &match checkpoints(aside) {
+            Ok(found) if !found.is_empty() => {
+                format!("; --resume {} goes on with it)\n", aside.display())
+            }
+            _ => ")\n".into(),
+        };
     }
     if let Some(point) = prepared.point() {
         header += &format!(

@@ -6,7 +6,7 @@ use crate::place::Place;
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 const KILLS: usize = 50;
 /// Kills that have to hit the program while it saves.
@@ -47,10 +47,13 @@ fn steps(place: &Place, run: &str) -> Vec<usize> {
     steps
 }
 
-/// What a save that was cut off left behind, if one was.
-fn left_by_a_save(place: &Place, run: &str) -> Option<String> {
-    let entries = fs::read_dir(place.path(run)).ok()?.flatten();
-    let mut left: Vec<String> = Vec::new();
+/// What saves that were cut off left behind: each name, its time and what it is.
+fn left_by_saves(place: &Place, run: &str) -> BTreeMap<(String, Option<SystemTime>), String> {
+    let entries = fs::read_dir(place.path(run))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut left = BTreeMap::new();
     for entry in entries {
         let name = entry.file_name().to_string_lossy().to_string();
         if !name.ends_with(".tmp") {
@@ -64,10 +67,10 @@ fn left_by_a_save(place: &Place, run: &str) -> Option<String> {
             }
             n => format!("{n}, not yet in its place"),
         };
-        left.push(what);
+        let time = entry.metadata().and_then(|of| of.modified()).ok();
+        left.insert((name, time), what);
     }
-    left.sort();
-    (!left.is_empty()).then(|| left.join(" and "))
+    left
 }
 
 /// "resumed     runs/0/step-000007, after step 7" as 7.
@@ -92,6 +95,18 @@ fn killed_fifty_times_it_ends_as_if_it_had_never_been() {
         fs::read(place.path(&folder).join("model.safetensors")).unwrap()
     };
     let whole = weights("runs/whole");
+    // Of steps and evaluations, but for the last one on all text, which a killed run may not reach.
+    let losses = |run: &str| -> Vec<String> {
+        let log = fs::read_to_string(place.path(&format!("{run}/log.jsonl"))).unwrap();
+        let line = |line: &str| -> Option<String> {
+            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+            let kept =
+                ["split", "step", "loss", "gradient_norm"].map(|name| value[name].to_string());
+            (value["split"] != "final").then(|| kept.join(" "))
+        };
+        log.lines().filter_map(line).collect()
+    };
+    let all_losses = losses("runs/whole");
 
     // A fixed sequence of waits; what they hit differs from machine to machine.
     let mut random = 0x9e37_79b9_7f4a_7c15u64;
@@ -106,10 +121,18 @@ fn killed_fifty_times_it_ends_as_if_it_had_never_been() {
     let mut latest_start = Duration::ZERO;
     while kills < KILLS {
         let before = steps(&place, &run);
+        // What an earlier kill left is not this one's.
+        let left_before = left_by_saves(&place, &run);
+        let new = |left: BTreeMap<_, String>| {
+            let new = left
+                .into_iter()
+                .filter(|(key, _)| !left_before.contains_key(key));
+            new.map(|(_, what)| what).collect::<Vec<_>>()
+        };
         let begun = Instant::now();
         let mut child = command(&place, &run, "3").spawn().unwrap();
         // Not before there is something to interrupt: its first new checkpoint or draft.
-        while left_by_a_save(&place, &run).is_none()
+        while new(left_by_saves(&place, &run)).is_empty()
             && steps(&place, &run) == before
             && child.try_wait().unwrap().is_none()
             && begun.elapsed() < Duration::from_secs(60)
@@ -119,36 +142,30 @@ fn killed_fifty_times_it_ends_as_if_it_had_never_been() {
         latest_start = latest_start.max(begun.elapsed());
         std::thread::sleep(wait(400));
         child.kill().unwrap();
-        let killed = child.try_wait().unwrap().is_none();
         let output = child.wait_with_output().unwrap();
         let shown = String::from_utf8_lossy(&output.stdout);
         let error = String::from_utf8_lossy(&output.stderr);
         // Where it went on: from the last checkpoint of the life before, or the one before that.
-        if let Some(from) = resumed(&shown) {
-            let last: Vec<_> = before.iter().take(2).collect();
-            assert!(last.contains(&&from), "from {from} of {before:?}: {error}");
-        } else {
-            assert!(
-                before.is_empty() || shown.is_empty() || shown.contains("nothing left"),
-                "{shown}{error}"
-            );
+        match resumed(&shown) {
+            Some(from) => {
+                let last: Vec<_> = before.iter().take(2).collect();
+                assert!(last.contains(&&from), "from {from} of {before:?}: {error}");
+            }
+            None => assert!(before.is_empty(), "it did not go on: {shown}{error}"),
         }
-        if killed && !output.status.success() {
+        if !output.status.success() {
             assert_eq!(output.status.code(), None, "it failed by itself: {error}");
             kills += 1;
-            if let Some(what) = left_by_a_save(&place, &run) {
-                *in_saves.entry(what).or_default() += 1;
+            let hit = new(left_by_saves(&place, &run));
+            if !hit.is_empty() {
+                *in_saves.entry(hit.join(" and ")).or_default() += 1;
             }
         }
         if steps(&place, &run).first() == Some(&STEPS) {
-            assert!(
-                command(&place, &run, "0")
-                    .output()
-                    .unwrap()
-                    .status
-                    .success()
-            );
+            let last = command(&place, &run, "0").output().unwrap();
+            assert!(last.status.success());
             assert!(weights(&run) == whole, "{run} ended elsewhere");
+            assert_eq!(losses(&run), all_losses, "{run}: another log");
             ended += 1;
             run = format!("runs/{ended}");
         }
@@ -160,7 +177,8 @@ fn killed_fifty_times_it_ends_as_if_it_had_never_been() {
         String::from_utf8_lossy(&output.stderr)
     );
     assert!(weights(&run) == whole, "{run} ended elsewhere");
-    assert!(left_by_a_save(&place, &run).is_none(), "drafts are left");
+    assert_eq!(losses(&run), all_losses, "{run}: another log");
+    assert!(left_by_saves(&place, &run).is_empty(), "drafts are left");
 
     let hit: usize = in_saves.values().sum();
     println!(

@@ -64,6 +64,7 @@
 mod check;
 mod compile;
 mod heads;
+mod lower;
 mod operators;
 mod parts;
 mod presets;
@@ -72,6 +73,7 @@ mod ranges;
 mod row;
 mod table;
 pub mod text;
+mod warnings;
 
 pub use heads::HeadGroup;
 pub use parts::{Branches, HeadEntry, Level};

@@ -26,7 +26,8 @@ pub fn occupied(run: &Path) -> Result<bool, CheckpointError> {
         return Ok(false);
     }
     let has = |name| run.join(name).is_file();
-    match has(LATEST) || (has(CONFIG) && has(LOG)) {
+    // One that ended before its log began has its lock.
+    match has(LATEST) || (has(CONFIG) && (has(LOG) || has(super::lock::LOCK))) {
         true => Ok(true),
         false => Err(failed(
             "it holds files but no run ('latest', or config.toml and log.jsonl)".into(),

@@ -56,11 +56,16 @@ pub fn best(run: &Path) -> Option<PathBuf> {
     pointed(run, BEST)
 }
 
-/// Removes all but the newest `keep` checkpoints and the best one, and what earlier saves left unfinished.
-pub(super) fn tidy(run: &Path, keep: usize) -> Result<(), CheckpointError> {
+/// Removes all but the newest `keep` checkpoints up to `step`, the one just written, and the best one, and what
+/// earlier saves left unfinished. Later ones are not whole, or the run would have gone on there: they count for
+/// nothing, and are replaced when the run gets there.
+pub(super) fn tidy(run: &Path, step: usize, keep: usize) -> Result<(), CheckpointError> {
     let best = best(run);
-    let old = checkpoints(run)?.into_iter().skip(keep);
-    for (_, folder) in old.filter(|(_, folder)| Some(folder) != best.as_ref()) {
+    let so_far = checkpoints(run)?.into_iter().filter(|(at, _)| *at <= step);
+    for (_, folder) in so_far.skip(keep) {
+        if Some(&folder) == best.as_ref() {
+            continue;
+        }
         super::save::discard(&folder)?;
     }
     super::save::clear_drafts(run)

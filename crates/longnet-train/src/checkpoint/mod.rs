@@ -27,7 +27,7 @@ pub use list::{best, checkpoints};
 pub use lock::Lock;
 pub use manifest::{Manifest, Part};
 pub use resume::{Point, Resume};
-pub use save::{Contents, mark_best, save};
+pub use save::{Contents, Saved, point_at, save};
 
 use crate::config::{Config, ConfigError, ConfigErrors, Resolved, Section};
 use crate::data::tokenizer::open_trained;
@@ -62,6 +62,9 @@ pub struct State {
     pub text: Fingerprint,
     /// The best evaluation so far.
     pub best: Option<Best>,
+    /// Steps done at the last whole evaluation.
+    #[serde(default)]
+    pub evaluated: usize,
     /// What steps hand on beside weights and optimiser.
     #[serde(default)]
     pub learner: LearnerState,

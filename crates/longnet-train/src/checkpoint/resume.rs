@@ -9,6 +9,7 @@ use crate::data::tokenizer::open_trained;
 use crate::data::{Fingerprint, Tokenizer, TokenizerError};
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
+use burn_longnet::model::Positions;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -242,7 +243,7 @@ impl Point {
         {
             for change in super::differences(before, after) {
                 let key = format!("{}.{}", after.key(), change.name);
-                match refusal(after, change.name) {
+                match refusal(after, change.name, &now.config) {
                     None => shown.push(format!("{key} = {}, was {}", change.after, change.before)),
                     Some(reason) => refused.push(ConfigError {
                         origin: now.origin(&key).clone(),
@@ -263,14 +264,19 @@ impl Point {
 }
 
 /// Why a run cannot go on with another value of a field.
-fn refusal(section: &dyn Section, field: &str) -> Option<&'static str> {
+fn refusal(section: &dyn Section, field: &str, now: &Config) -> Option<&'static str> {
     match (section.key(), field) {
         ("model", "dropout" | "recompute") => None,
         ("model", _) => Some("its weights mean nothing to another model"),
         // Whether the text is the same, its fingerprint tells.
         ("data", "root" | "paths" | "extensions" | "exclude" | "tokenizer" | "field") => None,
+        ("data", "context") if now.model.positions == Positions::Learned => {
+            Some("it has a learned vector for each position")
+        }
         ("data", "context" | "context_schedule") => None,
         ("data", _) => Some("its place in the text would mean nothing"),
+        ("train", "seed") => Some("its place in the text would mean nothing in another order"),
+        ("attention", "kind" | "scorer") => Some("its weights may mean nothing to another kind"),
         ("train", "optimizer") => Some("the state of one optimiser means nothing to another"),
         _ => None,
     }

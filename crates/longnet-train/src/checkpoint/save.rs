@@ -1,6 +1,7 @@
 //! Writing a checkpoint, whole or not at all.
 
-use super::list::{name, tidy};
+use super::Point;
+use super::list::{best, latest, name, tidy};
 use super::manifest::{MANIFEST, Manifest};
 use super::{BEST, CONFIG, CheckpointError, EMA, LATEST, MODEL, OPTIMIZER, STATE, State};
 use crate::config::Resolved;
@@ -31,6 +32,15 @@ pub struct Contents<'a, M> {
     pub state: State,
 }
 
+/// A checkpoint that was written.
+#[derive(Debug)]
+pub struct Saved {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Why older ones could not be removed, if they could not. The next save tries again.
+    pub untidy: Option<CheckpointError>,
+}
+
 /// Writes a checkpoint into the folder `run`, points `latest` at it (and `best`, if it is that), and
 /// removes older ones but for the newest `train.keep` and the best.
 ///
@@ -41,9 +51,9 @@ pub fn save<M: Module>(
     run: &Path,
     contents: Contents<'_, M>,
     is_best: bool,
-) -> Result<PathBuf, CheckpointError> {
-    let keep = contents.config.config.train.keep;
-    let name = name(contents.state.step);
+) -> Result<Saved, CheckpointError> {
+    let (step, keep) = (contents.state.step, contents.config.config.train.keep);
+    let name = name(step);
     let (folder, draft) = (run.join(&name), draft(run, &name));
     clear(&draft)?;
     let result = fill(&draft, contents)
@@ -59,18 +69,25 @@ pub fn save<M: Module>(
         point(run, BEST, &name)?;
     }
     point(run, LATEST, &name)?;
-    tidy(run, keep)?;
-    Ok(folder)
+    let untidy = tidy(run, step, keep).err();
+    Ok(Saved { folder, untidy })
 }
 
-/// Makes the checkpoint `folder` of `run`, which is there already, the best one.
+/// Points `latest` of `run` at its checkpoint `at`, and `best`, if `is_best`: what a save does that a process did
+/// not live to do.
 ///
 /// # Errors
 ///
-/// The pointer cannot be written.
-pub fn mark_best(run: &Path, folder: &Path) -> Result<(), CheckpointError> {
-    let name = folder.file_name().expect("a checkpoint has a name");
-    point(run, BEST, &name.to_string_lossy())
+/// A pointer cannot be written.
+pub fn point_at(run: &Path, at: &Point, is_best: bool) -> Result<(), CheckpointError> {
+    let name = name(at.state.step);
+    if is_best && best(run).is_none_or(|best| !best.ends_with(&name)) {
+        point(run, BEST, &name)?;
+    }
+    match latest(run) {
+        Some(latest) if latest.ends_with(&name) => Ok(()),
+        _ => point(run, LATEST, &name),
+    }
 }
 
 fn draft(run: &Path, name: &str) -> PathBuf {

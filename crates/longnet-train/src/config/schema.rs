@@ -54,18 +54,17 @@ mod tests {
     fn faults(schema: &Value, value: &Value, at: &str) -> Vec<String> {
         let mut faults = Vec::new();
         let mut fail = |what: &str| faults.push(format!("{at}: {what}: {value}"));
-        if let Some(any) = schema.get("anyOf").and_then(Value::as_array) {
-            if !any
+        if let Some(any) = schema.get("anyOf").and_then(Value::as_array)
+            && !any
                 .iter()
                 .any(|one| self::faults(one, value, at).is_empty())
-            {
-                fail("no form fits");
-            }
+        {
+            fail("no form fits");
         }
-        if let Some(choices) = schema.get("enum").and_then(Value::as_array) {
-            if !choices.contains(value) {
-                fail("no choice");
-            }
+        if let Some(choices) = schema.get("enum").and_then(Value::as_array)
+            && !choices.contains(value)
+        {
+            fail("no choice");
         }
         let right = match schema.get("type").and_then(Value::as_str) {
             Some("object") => value.is_object(),
@@ -83,10 +82,10 @@ mod tests {
         let number = value.as_f64();
         for (limit, over) in [("minimum", -1.0), ("maximum", 1.0)] {
             let bound = schema.get(limit).and_then(Value::as_f64);
-            if let (Some(bound), Some(number)) = (bound, number) {
-                if (number - bound) * over > 0.0 {
-                    fail(limit);
-                }
+            if let (Some(bound), Some(number)) = (bound, number)
+                && (number - bound) * over > 0.0
+            {
+                fail(limit);
             }
         }
         if let (Some(fields), Some(schemas)) = (value.as_object(), schema.get("properties")) {

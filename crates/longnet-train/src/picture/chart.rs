@@ -126,6 +126,13 @@ impl Axis {
             true => (low / 1.2, high * 1.2),
             false => (low, high),
         };
+        if high / low < 10.0 {
+            // Round numbers of one decade are few; evenly spaced ones are read as well here.
+            return Self {
+                logarithmic: true,
+                ..Self::linear(low, high)
+            };
+        }
         let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
         let steps: &[f64] = match high / low {
             ratio if ratio > 1e3 => &[1.0],
@@ -149,7 +156,7 @@ impl Axis {
     fn label(&self, tick: f64) -> String {
         let largest = self.high.abs().max(self.low.abs());
         let gap = match self.ticks.as_slice() {
-            [a, b, ..] if !self.logarithmic => b - a,
+            [a, b, ..] if !self.logarithmic || self.high / self.low < 10.0 => b - a,
             _ => tick.abs(),
         };
         if tick == 0.0 {

@@ -20,6 +20,8 @@ const PROGRAM: f64 = 28e6;
 const PACKED: f64 = 2.1e6;
 /// A product that sums over this many rows is computed in parts, each with a result of its own.
 const SPLIT_DEPTH: f64 = 2048.0;
+/// Tensors of f32 that the gradient of a norm makes at once where activations have 16 bits.
+const WIDE_IN_NORM: f64 = 4.0;
 /// Rows of one part, and the most parts.
 const PART_ROWS: f64 = 1024.0;
 const PARTS: f64 = 8.0;
@@ -260,6 +262,10 @@ impl Walk<'_> {
         self.ledger.touch(Workspace, workspace);
         self.ledger
             .touch(Activations, self.rows(ff * s.inner_gradients));
+        if s.half && s.sub_norm {
+            self.ledger
+                .touch(Workspace, s.tokens * ff * WIDE * WIDE_IN_NORM);
+        }
         self.ledger.hold(Activations, self.rows(d));
         self.ledger
             .hold(Gradients, s.layer_parameters * WIDE - outer);

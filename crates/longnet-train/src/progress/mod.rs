@@ -28,6 +28,12 @@ pub enum Progress {
 }
 
 impl Progress {
+    /// Whether this is the full-screen display, here.
+    pub fn is_tui(self) -> bool {
+        let terminal = stdout().is_terminal() && stdin().is_terminal();
+        self == Self::Tui || (self == Self::Auto && terminal)
+    }
+
     /// The renderer of a run of `steps`, of which `done` are done.
     pub fn renderer(
         self,
@@ -36,11 +42,9 @@ impl Progress {
         steps: usize,
         period: Duration,
     ) -> Box<dyn MetricsRenderer> {
-        let terminal = stdout().is_terminal() && stdin().is_terminal();
-        match self {
-            Self::Tui => Box::new(TuiMetricsRendererWrapper::new(interrupter.clone(), None)),
-            Self::Auto if terminal => Self::Tui.renderer(interrupter, done, steps, period),
-            _ => Box::new(Lines::new(std::io::stdout(), done, steps, period)),
+        match self.is_tui() {
+            true => Box::new(TuiMetricsRendererWrapper::new(interrupter.clone(), None)),
+            false => Box::new(Lines::new(std::io::stdout(), done, steps, period)),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::steps::{Outcome, Steps};
 use super::{Stop, TrainError, Trainee, check_precision};
-use crate::checkpoint::{LOG, Lock, OpenError, Point, occupied, set_aside};
+use crate::checkpoint::{LOG, Lock, OpenError, Point, occupied, point_at, set_aside};
 use crate::config::Resolved;
 use crate::config::sections::{NumberFormat, OnNonFinite};
 use crate::data::{self, DataError, Fingerprint, Mixture, Split, Tokens, Windows};
@@ -84,6 +84,16 @@ impl Prepared {
         }
         let changes = point.as_ref().map(|point| point.changes(&config));
         let changes = changes.transpose().map_err(OpenError::from)?;
+        let mut point = point;
+        if let (Some(point), Some(changes)) = (&mut point, &changes) {
+            // Losses compare only on the same windows, and a best checkpoint must be in the run's own folder.
+            let decides = ["data.", "attention.", "model.", "train.eval_windows"];
+            let differs = |change: &String| decides.iter().any(|key| change.starts_with(key));
+            let run = Path::new(&config.config.train.run_dir);
+            if changes.iter().any(differs) || !point.is_of(run) {
+                point.state.best = None;
+            }
+        }
         let c = &config.config;
         check_precision(c.train.precision, device)?;
         let tokenizer = match &point {
@@ -142,23 +152,38 @@ impl Prepared {
         PathBuf::from(&self.config.config.train.run_dir)
     }
 
-    /// Takes the folder of the run for this process. An earlier run there that this one does not go on with
+    /// Whether the run goes on in the folder that it was in.
+    pub fn goes_on_in_place(&self) -> bool {
+        let run = self.run();
+        self.point.as_ref().is_some_and(|point| point.is_of(&run))
+    }
+
+    /// Takes the folder of the run for this process, unless it is `held` already. An earlier run there that this one does not go on with
     /// is [set aside](crate::checkpoint::set_aside); the second result is its new place.
     ///
     /// # Errors
     ///
     /// The folder cannot be written, holds something else, or is another process's.
-    pub fn place(&self) -> Result<(Lock, Option<PathBuf>), TrainError> {
+    pub fn place(&self, held: Option<Lock>) -> Result<(Lock, Option<PathBuf>), TrainError> {
         let run = self.run();
-        let goes_on = self.point.as_ref().is_some_and(|point| point.is_of(&run));
+        let goes_on = self.goes_on_in_place();
         // What is no run is not touched, not even by a lock.
         let occupied = !goes_on && occupied(&run)?;
-        let lock = Lock::take(&run)?;
-        match occupied {
-            false => Ok((lock, None)),
-            true => {
+        let lock = match held {
+            Some(lock) => lock,
+            None => Lock::take(&run)?,
+        };
+        match (occupied, &self.point) {
+            (false, Some(point)) if goes_on => {
+                let best = point.state.best.map(|best| best.step);
+                let is_best = best == Some(point.state.step) && self.config.config.train.keep_best;
+                point_at(&run, point, is_best)?;
+                Ok((lock, None))
+            }
+            (false, _) => Ok((lock, None)),
+            (true, _) => {
+                drop(lock);
                 let aside = set_aside(&run)?;
-                // The lock went along.
                 Ok((Lock::take(&run)?, aside))
             }
         }
@@ -187,6 +212,7 @@ impl Prepared {
         let peak = self.peak(&run);
 
         let valid = Loader::in_order(self.valid.clone(), settings.batch, settings.eval_windows);
+        let stop = control.stop.clone();
         let interrupter = Interrupter::new();
         let period = Duration::from_secs_f64(settings.log_seconds);
         let renderer = control
@@ -195,6 +221,7 @@ impl Prepared {
         let strategy = Arc::new(Steps {
             config: self.config.clone(),
             sources: Mixture::from(&self.text),
+            valid: valid.clone(),
             tokenizer: self.text.train.text().tokenizer().clone(),
             text: self.fingerprint,
             point: Mutex::new(self.point),
@@ -210,7 +237,7 @@ impl Prepared {
         };
         let optimizer = optimizer(&settings, &trainee);
         let learner = burn_train::Learner::new(trainee, optimizer, settings.lr);
-        // The loop has its own feed; what burn-train calls the training set is never read.
+        // The loop reads its text by itself.
         let valid = Arc::new(valid);
         let training = SupervisedTraining::new(&run, valid.clone(), valid)
             .with_training_strategy(TrainingStrategy::Custom(strategy.clone()))
@@ -257,8 +284,12 @@ impl Prepared {
         } = outcome.expect("the loop has run")?;
         let lm = result.model.lm;
         let evaluation = match stopped {
-            None => Some(evaluate(&lm, &self.valid, settings.batch)?),
+            None => evaluate(&lm, &self.valid, settings.batch, &|| stop.is_asked())?,
             Some(_) => None,
+        };
+        let stopped = match evaluation {
+            Some(_) => stopped,
+            None => stopped.or_else(|| stop.reason().map(String::from)),
         };
         if let Some(evaluation) = &evaluation {
             strategy.record().evaluation("final", steps, evaluation);

@@ -1,10 +1,10 @@
 //! The loop over steps.
 
 use super::{Control, Learner, TrainError, Trainee};
-use crate::checkpoint::{self, Best, Contents, Point, State};
+use crate::checkpoint::{self, Best, Contents, Point, Saved, State};
 use crate::config::Resolved;
 use crate::data::{Cursor, Fingerprint, Mixture, Tokenizer};
-use crate::loader::{Batch, Feed};
+use crate::loader::{Feed, Loader};
 use crate::metrics::Measured;
 use crate::progress::Record;
 use crate::schedule::context;
@@ -14,6 +14,7 @@ use burn_train::{
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
 };
 use std::collections::BTreeMap;
+use std::io::{Write, stderr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
@@ -32,6 +33,8 @@ pub(super) struct Steps {
     pub config: Resolved,
     /// What is learned.
     pub sources: Mixture,
+    /// What evaluations in the course of the run are on.
+    pub valid: Loader,
     /// What it is made of.
     pub tokenizer: Arc<dyn Tokenizer>,
     /// What the checkpoints say of the text.
@@ -52,7 +55,7 @@ impl SupervisedLearningStrategy<Trainee> for Steps {
         components: TrainingComponents<Trainee>,
         learner: burn_train::Learner<Trainee>,
         _train: TrainLoader<Trainee>,
-        valid: ValidLoader<Trainee>,
+        _valid: ValidLoader<Trainee>,
         _starting_epoch: usize,
     ) -> (Trainee, SupervisedTrainingEventProcessor<Trainee>) {
         let config = &self.config.config;
@@ -70,6 +73,7 @@ impl SupervisedLearningStrategy<Trainee> for Steps {
             feed: Feed::new(self.sources.clone(), config.train.seed as u64, start.cursor),
             cursor: start.cursor,
             best: start.best,
+            evaluated: start.evaluated,
             events: components.event_processor,
             interrupter: components.interrupter,
             saved: Instant::now(),
@@ -78,10 +82,7 @@ impl SupervisedLearningStrategy<Trainee> for Steps {
                 .filter(|point| point.is_of(&self.run()))
                 .map(|point| (point.state.step, point.folder().to_path_buf())),
         };
-        let outcome = resumed
-            .unwrap_or(Ok(()))
-            .and_then(|()| fit.point_at_best())
-            .and_then(|()| fit.run(&*valid));
+        let outcome = resumed.unwrap_or(Ok(())).and_then(|()| fit.run());
         *self.outcome.lock().expect("the loop did not panic") = Some(outcome);
         (fit.learner.into_model(), fit.events)
     }
@@ -111,6 +112,8 @@ struct Fit<'a> {
     /// Where the data stood after the last whole step.
     cursor: Cursor,
     best: Option<Best>,
+    /// Steps done at the last whole evaluation.
+    evaluated: usize,
     events: SupervisedTrainingEventProcessor<Trainee>,
     interrupter: Interrupter,
     /// When the newest checkpoint was written.
@@ -120,9 +123,17 @@ struct Fit<'a> {
 }
 
 impl Fit<'_> {
-    fn run(&mut self, valid: &dyn DataLoader<Batch>) -> Result<Outcome, TrainError> {
+    fn run(&mut self) -> Result<Outcome, TrainError> {
         let settings = &self.strategy.config.config.train;
         let every = settings.eval_every;
+        // A run that was stopped in an evaluation makes it now.
+        let done = self.learner.steps();
+        if done > 0 && done.is_multiple_of(every) && self.evaluated < done && !self.should_stop() {
+            let is_best = self.validate(done / every)?;
+            if is_best {
+                self.save(is_best)?;
+            }
+        }
         while self.learner.steps() < settings.steps && !self.should_stop() {
             // A run that goes on evaluates at the steps at which it would have without a break.
             let done = self.learner.steps();
@@ -156,8 +167,9 @@ impl Fit<'_> {
                 }
             }
             self.train_event(LearnerEvent::EndSplit(period));
-            if self.learner.steps() == done + steps {
-                let is_best = self.validate(valid, period)?;
+            let is_asked = self.strategy.control.stop.is_asked();
+            if self.learner.steps() == done + steps && !is_asked {
+                let is_best = self.validate(period)?;
                 if is_best || self.save_is_due() {
                     self.save(is_best)?;
                 }
@@ -169,22 +181,13 @@ impl Fit<'_> {
             Some((step, folder)) if step == steps => folder,
             _ => self.save(false)?,
         };
-        let stopped = (steps < settings.steps).then(|| self.reason());
+        let early = steps < settings.steps || self.strategy.control.stop.is_asked();
+        let stopped = early.then(|| self.reason());
         Ok(Outcome {
             steps,
             checkpoint,
             stopped,
         })
-    }
-
-    /// A run that ended between writing its best checkpoint and pointing at it does so now.
-    fn point_at_best(&self) -> Result<(), TrainError> {
-        match (&self.newest, self.best) {
-            (Some((step, folder)), Some(best)) if best.step == *step => {
-                Ok(checkpoint::mark_best(&self.strategy.run(), folder)?)
-            }
-            _ => Ok(()),
-        }
     }
 
     fn should_stop(&self) -> bool {
@@ -212,22 +215,23 @@ impl Fit<'_> {
     }
 
     /// Evaluates; whether the result is the best so far.
-    fn validate(
-        &mut self,
-        valid: &dyn DataLoader<Batch>,
-        period: usize,
-    ) -> Result<bool, TrainError> {
+    fn validate(&mut self, period: usize) -> Result<bool, TrainError> {
         let model = self.learner.evaluated();
+        let total = self.strategy.valid.num_items();
         self.valid_event(LearnerEvent::StartSplit {
             epoch_number: period,
-            total_items: valid.num_items(),
+            total_items: total,
         });
-        let mut batches = valid.iter();
-        let mut number = 0;
-        let (mut sum, mut tokens, mut whole) = (0.0, 0, true);
+        let (mut sum, mut tokens, mut taken, mut whole) = (0.0, 0, 0, true);
         let mut all = Measured::default();
-        while let Some(batch) = batches.next() {
-            let batch = batch.map_err(|e| TrainError::Framework(e.to_string()))?;
+        for (number, batch) in self.strategy.valid.pass().enumerate() {
+            // --stop-at is no hurry.
+            if self.strategy.control.stop.is_asked() || self.interrupter.should_stop() {
+                whole = false;
+                break;
+            }
+            let batch = batch?;
+            taken += batch.windows.len();
             let started = Instant::now();
             let mut measured = InferenceStep::step(&model, batch);
             measured.seconds = started.elapsed().as_secs_f64();
@@ -235,14 +239,9 @@ impl Fit<'_> {
             tokens += measured.tokens;
             all.seconds += measured.seconds;
             all.bytes_per_token = measured.bytes_per_token;
-            number += 1;
-            let item = TrainingItem::new(measured, batches.progress(), Some(number), None);
+            let progress = Progress::new(taken, total, Some("windows".into()));
+            let item = TrainingItem::new(measured, progress, Some(number + 1), None);
             self.valid_event(LearnerEvent::ProcessedItem(item));
-            // --stop-at is no hurry.
-            if self.strategy.control.stop.is_asked() || self.interrupter.should_stop() {
-                whole = batches.next().is_none();
-                break;
-            }
         }
         self.valid_event(LearnerEvent::EndSplit(period));
         let (step, loss) = (self.learner.steps(), sum / tokens as f64);
@@ -253,9 +252,10 @@ impl Fit<'_> {
                 ..all
             };
             self.strategy.record().evaluation("valid", step, &all);
+            self.evaluated = step;
         }
         // A part of the windows tells nothing beside all of them.
-        let is_best = whole && self.best.is_none_or(|best| loss < best.loss);
+        let is_best = whole && loss.is_finite() && self.best.is_none_or(|best| loss < best.loss);
         if is_best {
             self.best = Some(Best { step, loss });
         }
@@ -274,11 +274,17 @@ impl Fit<'_> {
                 cursor: self.cursor,
                 text: self.strategy.text.clone(),
                 best: self.best,
+                evaluated: self.evaluated,
                 learner: *self.learner.state(),
                 ..State::default()
             },
         };
-        let folder = checkpoint::save(&self.strategy.run(), contents, is_best)?;
+        let saved = checkpoint::save(&self.strategy.run(), contents, is_best)?;
+        let Saved { folder, untidy } = saved;
+        if let Some(error) = untidy {
+            // There is nowhere left to say that standard error is full.
+            let _ = writeln!(stderr(), "warning: older checkpoints stay: {error}");
+        }
         self.newest = Some((self.learner.steps(), folder.clone()));
         self.saved = Instant::now();
         Ok(folder)

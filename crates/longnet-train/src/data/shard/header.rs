@@ -29,7 +29,7 @@ impl Width {
     pub fn of(vocab: usize) -> Self {
         match vocab {
             0..=0x100 => Self::One,
-            0..=0x1_0000 => Self::Two,
+            0x101..=0x1_0000 => Self::Two,
             _ => Self::Four,
         }
     }
