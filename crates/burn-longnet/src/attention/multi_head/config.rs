@@ -264,6 +264,7 @@ multi_head_config! {
         #[config(default = 128)]
         pub block: usize,
         /// Tokens of a key block. Default: block
+        #[config(default = "None")]
         pub key_block: Option<usize>,
         /// How the weights that mix the branches of dilated heads are treated in the backward pass. Default: exact
         #[config(default = "MixGradient::Exact")]
@@ -304,6 +305,7 @@ multi_head_config! {
         #[config(default = "BlockScorer::Learned")]
         pub scorer: BlockScorer,
         /// The size of the scorer's projections. Default: the size of a head
+        #[config(default = "None")]
         pub d_score: Option<usize>,
         /// What scores of blocks are divided by. Default: 1
         #[config(default = 1.0)]
