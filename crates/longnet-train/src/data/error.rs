@@ -188,6 +188,28 @@ pub enum DataError {
         "data.weights: the shards of one folder are one source; prepare each entry of data.paths in a folder of its own, and give those folders weights"
     )]
     OneSource,
+    /// A folder that is read and written.
+    #[error("data.paths: {folder} is --out, too; give another --out")]
+    IsOut {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Two files with one shard.
+    #[error("data.paths: {first} and {second} would have the same shard; rename one of them")]
+    SameShard {
+        /// A file.
+        first: String,
+        /// Another one.
+        second: String,
+    },
+    /// A tokenizer that no earlier call has left.
+    #[error(
+        "{path} is there already, is not the tokenizer of data.tokenizer, and not of shards; give another --out, or move it away"
+    )]
+    OtherTokenizer {
+        /// The file.
+        path: PathBuf,
+    },
     /// Text that is too short to be split.
     #[error(
         "{tokens} tokens of text cannot be split into training and validation text; add text to data.paths"
@@ -219,7 +241,8 @@ impl DataError {
             | Self::Record { .. }
             | Self::Encode { .. }
             | Self::Write { .. }
-            | Self::Busy { .. } => None,
+            | Self::Busy { .. }
+            | Self::OtherTokenizer { .. } => None,
             Self::NoWindow { .. } => Some("data.context"),
             Self::Column { .. } => Some("data.field"),
             Self::Vocabulary { .. } => Some("model.vocab"),
@@ -235,6 +258,14 @@ impl DataError {
     }
 
     pub(crate) fn read(path: &Path, source: std::io::Error) -> Self {
+        let source = match source.raw_os_error() {
+            // EMFILE, of Linux and of macOS.
+            Some(24) if cfg!(unix) => std::io::Error::new(
+                source.kind(),
+                format!("{source}; raise the limit for this shell: ulimit -n 65536"),
+            ),
+            _ => source,
+        };
         Self::Read {
             path: path.into(),
             source,
