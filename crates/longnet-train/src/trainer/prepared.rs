@@ -231,10 +231,7 @@ impl Prepared {
             peak,
             outcome: Mutex::new(None),
         });
-        let trainee = Trainee {
-            lm: self.lm,
-            bytes_per_token: self.text.train.bytes() as f64 / self.text.train.len() as f64,
-        };
+        let trainee = Trainee { lm: self.lm };
         let optimizer = optimizer(&settings, &trainee);
         let learner = burn_train::Learner::new(trainee, optimizer, settings.lr);
         // The loop reads its text by itself.

@@ -68,7 +68,6 @@ impl Place {
                 .config
                 .language_model()
                 .init(&Device::default().autodiff()),
-            bytes_per_token: 1.0,
         };
         self.trainee.get_or_init(new).clone()
     }
