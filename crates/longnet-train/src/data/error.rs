@@ -115,6 +115,14 @@ pub enum DataError {
         /// The folder.
         folder: PathBuf,
     },
+    /// A shard that a glob names.
+    #[error("data.paths: {path} is one of the shards of {folder}; name the folder instead")]
+    OfFolder {
+        /// The shard.
+        path: PathBuf,
+        /// Its folder.
+        folder: PathBuf,
+    },
     /// A tokenizer that cannot be used.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
@@ -144,11 +152,11 @@ pub enum DataError {
     },
     /// Text that would take too long and too much memory at each start.
     #[error(
-        "data.paths name {} MB that would be turned into tokens in memory at each start, and {} MB are the limit; run 'longnet data prepare' once and train from the shards",
+        "data.paths name {} MB of text or more, unpacked, that would be turned into tokens in memory at each start, and {} MB are the limit; run 'longnet data prepare' once and train from the shards",
         .bytes / 1_000_000, .limit / 1_000_000
     )]
     TooLarge {
-        /// Bytes of the files.
+        /// Bytes that were counted so far.
         bytes: u64,
         /// The most.
         limit: u64,

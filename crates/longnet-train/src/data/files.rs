@@ -247,8 +247,11 @@ impl Finder<'_> {
         }
         if !by_name && Format::of(&name).0 == Format::Shard {
             // Shards are taken by their manifest: without one, some may be missing.
-            let folder = path.parent().unwrap_or(&path).into();
-            return Err(DataError::Unfinished { folder });
+            let folder = path.parent().unwrap_or(&path).to_path_buf();
+            return Err(match folder.join(MANIFEST).is_file() {
+                true => DataError::OfFolder { path, folder },
+                false => DataError::Unfinished { folder },
+            });
         }
         let mut head = Vec::new();
         fs::File::open(&path)

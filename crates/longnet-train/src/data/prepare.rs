@@ -3,7 +3,7 @@
 use super::files::{self, Found};
 use super::format::{self, Format};
 use super::shard::{HEADER, MANIFEST, Manifest, ShardError, ShardHeader};
-use super::tokenise::{at_once, tokenise};
+use super::tokenise::{Count, at_once, tokenise};
 use super::tokenizer::{self, TOKENIZER};
 use super::{DataError, Tokenizer};
 use crate::config::sections::Data;
@@ -267,7 +267,11 @@ impl<'a> Job<'a> {
             &data.field,
             tokenizer,
             self.source,
-            bytes_done,
+            &Count {
+                read: bytes_done,
+                text: AtomicU64::new(0),
+                most: u64::MAX,
+            },
             out,
             &failed,
         )?;
@@ -307,7 +311,7 @@ fn shard_name(found: &Found) -> String {
 }
 
 /// Where `path` is written before it is whole.
-fn draft(path: &Path) -> PathBuf {
+pub(super) fn draft(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}{DRAFT}"))
 }

@@ -5,7 +5,7 @@ use super::{Stop, TrainError, Trainee, check_precision};
 use crate::checkpoint::{LOG, Lock, OpenError, Point, occupied, point_at, set_aside};
 use crate::config::Resolved;
 use crate::config::sections::{NumberFormat, OnNonFinite};
-use crate::data::{self, DataError, Fingerprint, Mixture, Split, Tokens, Windows};
+use crate::data::{self, DataError, Fingerprint, Mixture, Split, Windows};
 use crate::entropy::Entropy;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::loader::Loader;

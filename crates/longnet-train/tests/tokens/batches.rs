@@ -2,7 +2,9 @@
 
 use super::{Place, lines, shown};
 use longnet_train::config::sections::{Data, Documents};
-use longnet_train::data::{self, Cursor, DataError, Mixture, Random, Split, Tokens, Windows};
+use longnet_train::data::{
+    self, Cursor, DataError, Fingerprint, Mixture, Random, Split, Tokens, Windows,
+};
 use longnet_train::loader::{Batch, Feed, IGNORED};
 use std::fs;
 use std::sync::Arc;
@@ -186,6 +188,23 @@ fn sources_are_held_out_each_for_itself_and_share_no_file() {
     );
     let shares = Mixture::from(&split);
     assert_eq!((shares.share(0), shares.len()), (0.5, 3));
+}
+
+#[test]
+fn a_mixture_of_other_groups_is_another_text() {
+    let place = Place::new();
+    for name in ["a/1.txt", "b/1.txt", "b/2.txt"] {
+        place.write(name, lines(90, 1));
+    }
+    let hash = |paths: &[&str]| {
+        let data = Data {
+            weights: vec![1.0; paths.len()],
+            ..place.data(paths)
+        };
+        Fingerprint::of(&data::open(&data).unwrap()).hash
+    };
+    assert_ne!(hash(&["a", "b"]), hash(&["[ab]/1.txt", "b/2.txt"]));
+    assert_eq!(hash(&["a", "b"]), hash(&["a/1.txt", "b"]));
 }
 
 #[test]

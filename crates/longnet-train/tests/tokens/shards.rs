@@ -248,6 +248,15 @@ fn a_folder_within_the_text_is_no_text() {
         );
         assert!(contents(&folder) == first);
     }
+    let error = refused(
+        &place,
+        &Data {
+            paths: vec!["text/shards/*".into()],
+            extensions: vec![],
+            ..data.clone()
+        },
+    );
+    assert!(error.contains("name the folder instead"), "{error}");
     // Elsewhere, shards are no text either.
     let shards = Data {
         paths: vec!["text/shards".into()],
