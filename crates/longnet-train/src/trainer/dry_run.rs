@@ -67,11 +67,7 @@ impl Prepared {
         let text = mapped.min(self.text.train.bytes() + self.text.valid.bytes());
         let device = self.lm.devices().into_iter().next();
         let machine = device.and_then(|device| Machine::measure(&device));
-        let train = &self.text.train;
-        let trainee = Trainee {
-            lm: self.lm,
-            bytes_per_token: train.bytes() as f64 / train.len() as f64,
-        };
+        let trainee = Trainee { lm: self.lm };
         let mut learner = Learner::new(&config, trainee);
         let sources = Mixture::from(&self.text);
         let mut feed = Feed::new(sources, config.train.seed as u64, Cursor::default());
