@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::config::sections::AttentionKind;
 use crate::estimate::si;
 use shape::Shape;
+pub(crate) use shape::largest_pass;
 use std::fmt;
 
 /// The cost of a training step of a config.
@@ -50,7 +51,7 @@ impl Plan {
     pub fn of(config: &Config, devices: usize) -> Self {
         assert!(devices > 0, "a plan needs a device");
         let (flops, keys_per_query) = Flops::of(config);
-        let (context, batch) = shape::largest_pass(config);
+        let (context, batch) = largest_pass(config);
         Self {
             parameters: config.language_model().num_params(),
             context,

@@ -138,7 +138,7 @@ impl Shape {
 }
 
 /// Context and batch of the pass of a run with the most tokens.
-pub(super) fn largest_pass(config: &Config) -> (usize, usize) {
+pub(crate) fn largest_pass(config: &Config) -> (usize, usize) {
     let stages = [&config.data.context_schedule, &config.train.batch_schedule];
     let steps = stages.into_iter().flatten().map(|stage| stage.from);
     let passes = steps
