@@ -45,6 +45,14 @@ pub enum Failure {
         /// Why.
         reason: std::io::Error,
     },
+    /// Two results for standard output.
+    #[error("{flag} {}: standard output has the JSON already; name a file", path.display())]
+    Twice {
+        /// The flag of the second one.
+        flag: &'static str,
+        /// What it names.
+        path: PathBuf,
+    },
     /// A log cannot be drawn.
     #[error(transparent)]
     Plot(#[from] PlotError),
@@ -107,6 +115,7 @@ impl Failure {
             Self::Config(_)
             | Self::Backend(_)
             | Self::Format { .. }
+            | Self::Twice { .. }
             | Self::Plot(PlotError::Metric { .. }) => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }

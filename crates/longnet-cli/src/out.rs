@@ -13,6 +13,23 @@ pub fn out(text: &str) -> Result<(), Failure> {
     out_bytes(text.as_bytes())
 }
 
+/// Prints `text` at once, for a command that has more to do than to print: a reader that has gone
+/// misses it, and the command goes on.
+///
+/// # Errors
+///
+/// As [`out`].
+pub fn tell(text: &str) -> Result<(), Failure> {
+    let mut stdout = stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(Failure::Output),
+    }
+}
+
 /// As [`out`], for bytes that need not be UTF-8.
 pub fn out_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = stdout().lock();

@@ -212,7 +212,7 @@ fn a_file_that_cannot_be_written_is_known_at_once_and_none_is_left_half() {
             assert!(error.starts_with(&said), "{error}");
         }
     }
-    let error = place.bad(1, &eval(&["--json", "-", "--svg", "-"]));
+    let error = place.bad(2, &eval(&["--json", "-", "--svg", "-"]));
     assert!(error.contains("name a file"), "{error}");
     #[cfg(target_os = "linux")]
     {
@@ -233,4 +233,29 @@ fn a_file_that_cannot_be_written_is_known_at_once_and_none_is_left_half() {
         .collect();
     left.sort();
     assert_eq!(left, ["old.json", "runs", "text", "tiny.toml"]);
+}
+
+#[test]
+#[cfg(unix)]
+fn files_are_written_and_runs_run_where_nobody_reads_what_is_printed() {
+    let place = Place::new();
+    let unread = |args: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let status = std::process::Command::new(env!("CARGO_BIN_EXE_longnet"))
+            .current_dir(place.path("."))
+            .args(args)
+            .stdout(writer)
+            .stderr(std::process::Stdio::null())
+            .status();
+        assert!(status.unwrap().success(), "{args:?}");
+    };
+    unread(&["train", "tiny.toml"]);
+    assert!(place.path("runs/tiny/step-000012").is_dir());
+    let few = eval(&["--text-tokens", "64"]);
+    unread(&[&few[..], &["--json", "out.json", "--svg", "out.svg"]].concat());
+    json(&fs::read_to_string(place.path("out.json")).unwrap());
+    assert!(place.path("out.svg").is_file());
+    unread(&[&few[..], &["--json", "second.json", "--svg", "-"]].concat());
+    assert!(place.path("second.json").is_file());
 }

@@ -3,7 +3,7 @@
 use super::{checkpoint, report};
 use crate::args::EvalArgs;
 use crate::exit::Failure;
-use crate::out::{out, warn};
+use crate::out::{out, tell, warn};
 use crate::target::Target;
 use longnet_train::backend;
 use longnet_train::checkpoint::Checkpoint;
@@ -16,6 +16,7 @@ use longnet_train::evaluate::passkey::{self, passkey};
 use longnet_train::evaluate::recall::{self, recall};
 use longnet_train::evaluate::results::{Results, Text};
 use longnet_train::evaluate::{Length, LongNetLM, evaluate, lengths};
+use longnet_train::memory::settle;
 use std::sync::Arc;
 
 pub fn run(mut args: EvalArgs) -> Result<(), Failure> {
@@ -43,20 +44,24 @@ pub fn run(mut args: EvalArgs) -> Result<(), Failure> {
     if let [Some(path), Some(_)] =
         [&args.svg, &args.json].map(|p| p.as_ref().filter(|p| p.as_os_str() == "-"))
     {
-        return Err(Failure::File {
+        return Err(Failure::Twice {
             flag: "--svg",
             path: path.clone(),
-            reason: std::io::Error::other("standard output has the JSON already; name a file"),
         });
     }
+    // A file that is asked for is written even where nobody reads what is printed.
+    let files = [&json, &svg].into_iter().flatten().any(|t| !t.is_stdout());
     let taken = [&json, &svg];
     let taken = taken.into_iter().flatten().any(Target::is_stdout);
     let show = |text: &str| match taken {
         true => Ok(()),
+        false if files => tell(text),
         false => out(text),
     };
 
     let lm = checkpoint.weights(config.language_model().init(&device))?;
+    // The file of the weights is not needed any more.
+    settle();
     let folder = checkpoint.folder().display().to_string();
     show(&format!("checkpoint  {folder}\n"))?;
     let mut results = Results::new(folder, checkpoint.trained.data.context);
@@ -90,13 +95,13 @@ pub fn run(mut args: EvalArgs) -> Result<(), Failure> {
     if dilated && lengths.iter().any(|length| length.tokens > segment) {
         show(&report::sight(segment))?;
     }
-    if let Some(svg) = svg {
-        svg.write(figure(&results).as_bytes())?;
-    }
-    match json {
-        Some(json) => json.write(results.json().as_bytes()),
-        None => Ok(()),
-    }
+    let json = json.map(|json| (json, results.json()));
+    let svg = svg.map(|svg| (svg, figure(&results)));
+    let mut results: Vec<_> = [json, svg].into_iter().flatten().collect();
+    // A reader of standard output that has gone ends the program.
+    results.sort_by_key(|(target, _)| target.is_stdout());
+    let mut results = results.into_iter();
+    results.try_for_each(|(target, text)| target.write(text.as_bytes()))
 }
 
 /// The flags as `--set` assignments.

@@ -7,6 +7,7 @@ use crate::out::{out, out_bytes, warn};
 use longnet_train::backend;
 use longnet_train::config::quoted;
 use longnet_train::generate::{continue_prompt, prompt};
+use longnet_train::memory::settle;
 use std::fs::File;
 use std::io::{Read, stdin};
 use std::path::Path;
@@ -22,6 +23,8 @@ pub fn run(mut args: GenerateArgs) -> Result<(), Failure> {
         None => config.generate.prompt.clone().into_bytes(),
     };
     let lm = checkpoint.weights(config.language_model().init(&device))?;
+    // The file of the weights is not needed any more.
+    settle();
     for change in checkpoint.attention_changes() {
         warn(&change);
     }

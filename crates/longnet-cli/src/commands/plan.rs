@@ -22,22 +22,22 @@ pub fn run(args: PlanArgs) -> Result<(), Failure> {
         text += &match longest_context(config, args.devices.get(), memory) {
             Some(context) => format!(
                 "longest context    {context} tokens fit, {} x {context} in one pass\n",
-                config.train.batch
+                plan.batch
             ),
             None => "longest context    none: the weights and what belongs to them do not fit; a smaller model, more memory or another optimiser may\n".into(),
         };
     }
     if let Some(rate) = args.flops {
-        let speed = plan.tokens_per_second(rate, args.mfu);
-        let all = plan.tokens as f64 * config.train.steps as f64;
+        let seconds = plan.seconds(rate, args.mfu);
+        let all = plan.run_tokens;
         text += &format!(
             "speed              {} tokens/s at {}FLOP/s and a utilisation of {:.0} %; {} tokens in {} steps take {}\n",
-            si(speed),
+            si(all / seconds),
             si(rate * plan.devices as f64),
             100.0 * args.mfu,
             si(all),
             config.train.steps,
-            duration(all / speed),
+            duration(seconds),
         );
     }
     text += ASSUMPTIONS;
@@ -57,6 +57,6 @@ not counted: the system may drop it. FLOPs are the model's: what is computed aga
 const SHARDED: &str = "
 A projection, for the program does not yet train on several devices: each sequence is cut into one part
 for each device; weights, gradients and optimiser are on all of them; of segments longer than a part each
-device gathers the keys and values that the dilation keeps, with their gradients; nothing waits for
-communication.
+device gathers the keys and values that the dilation keeps, with their gradients; what layers that are not
+dilated would gather is not counted; nothing waits for communication.
 ";

@@ -3,7 +3,7 @@
 use super::{dry_run, report};
 use crate::args::TrainArgs;
 use crate::exit::Failure;
-use crate::out::{out, warn};
+use crate::out::{out, tell, warn};
 use crate::signals;
 use longnet_train::backend;
 use longnet_train::checkpoint::{self, CheckpointError, Lock, Resume, checkpoints};
@@ -46,7 +46,8 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
         ));
     }
     let (_lock, aside) = prepared.place(held).map_err(blame)?;
-    out(&header(&prepared, run, aside.as_deref()))?;
+    // Nobody needs to read it for the run to be worth its time.
+    tell(&header(&prepared, run, aside.as_deref()))?;
 
     // The file of the tokenizer may have gone when the run ends.
     let tokenizer = prepared.text.train.text().tokenizer().clone();

@@ -9,9 +9,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// A training step asks for the same large blocks again and again. To return them to the system costs
 /// a page fault for each page of the next step; a general allocator that keeps them leaves holes
 /// between them that nothing fits into, of 10 % to 50 % and another share in each run. Here a block is
-/// only used again for its own size class, so there are no holes; and before a new one is mapped, kept
+/// only used again for its own size class, so there are no holes; and before a new one is used, kept
 /// ones of other classes are returned until what is in use and what is kept are together no more than
-/// was in use at the worst moment so far. So a process needs what it used at that moment, and no more.
+/// was in use at the worst moment so far, or since [`settle`](KeptBlocks::settle). So the large blocks
+/// of a process take the most that was in use together, each rounded up by at most a sixteenth; its
+/// small blocks, of less than 256 KiB, are the system allocator's and come on top.
 ///
 /// ```
 /// #[global_allocator]
@@ -40,8 +42,27 @@ static POOL: Mutex<Pool> = Mutex::new(Pool {
     peak: 0,
 });
 
-/// A kept block begins with the address of the next one of its class.
-struct Kept(*mut Kept);
+/// A kept block begins with the address of the next one of its list, and its own size.
+struct Kept {
+    next: *mut Kept,
+    bytes: usize,
+}
+
+/// Blocks that left the pool, to be returned to the system when the pool is unlocked: unmapping is slow.
+#[must_use]
+struct Returned(*mut Kept);
+
+impl Returned {
+    fn unmap(self) {
+        let mut block = self.0;
+        while !block.is_null() {
+            // SAFETY: blocks of the list are mapped, and `keep` wrote their first words.
+            let Kept { next, bytes } = unsafe { block.read() };
+            unmap(block.cast(), bytes);
+            block = next;
+        }
+    }
+}
 
 struct Pool {
     kept: [*mut Kept; STEPS * DOUBLINGS],
@@ -101,47 +122,111 @@ impl Pool {
         if block.is_null() {
             return None;
         }
-        // SAFETY: a block in the list is mapped, and `keep` wrote its first word.
-        self.kept[class.index] = unsafe { (*block).0 };
+        // SAFETY: a block in the list is mapped, and `keep` wrote its first words.
+        self.kept[class.index] = unsafe { (*block).next };
         self.kept_bytes -= class.bytes;
         Some(block.cast())
     }
 
     fn keep(&mut self, class: Class, block: *mut u8) {
         let block: *mut Kept = block.cast();
-        // SAFETY: the block is ours, page aligned and larger than one word.
-        unsafe { block.write(Kept(self.kept[class.index])) };
+        let next = self.kept[class.index];
+        let bytes = class.bytes;
+        // SAFETY: the block is ours, page aligned and larger than these words.
+        unsafe { block.write(Kept { next, bytes }) };
         self.kept[class.index] = block;
-        self.kept_bytes += class.bytes;
+        self.kept_bytes += bytes;
     }
 
-    /// Returns kept blocks to the system, large ones first, until they and those in use together are
-    /// within the peak.
-    fn trim(&mut self) {
-        let mut index = self.kept.len();
-        while self.in_use + self.kept_bytes > self.peak && self.kept_bytes > 0 && index > 0 {
-            let class = Class::at(index - 1);
-            match self.take(class) {
-                Some(block) => unmap(block, class.bytes),
-                None => index -= 1,
-            }
+    /// Takes out kept blocks until they and those in use together are within the peak: the smallest one
+    /// that is enough, so that a large one does not go for the sake of a small one, or else the largest.
+    fn trim(&mut self) -> Returned {
+        let mut returned = Returned(null_mut());
+        while self.in_use + self.kept_bytes > self.peak && self.kept_bytes > 0 {
+            let excess = self.in_use + self.kept_bytes - self.peak;
+            let there = |index: &usize| !self.kept[*index].is_null();
+            let mut classes = (0..self.kept.len()).filter(there).map(Class::at);
+            let enough = classes.find(|class| class.bytes >= excess);
+            let class = enough.or_else(|| {
+                let largest = (0..self.kept.len()).rev().find(there);
+                largest.map(Class::at)
+            });
+            let Some(block) = class.and_then(|class| self.take(class)) else {
+                break;
+            };
+            let block: *mut Kept = block.cast();
+            // SAFETY: the block was in a list until now.
+            unsafe { (*block).next = returned.0 };
+            returned = Returned(block);
         }
+        returned
     }
 
-    /// A block of `class`, and whether it is fresh and so all zeros. Null if there is no memory.
-    fn allocate(&mut self, class: Class) -> (*mut u8, bool) {
+    /// Counts a block of `class` as in use.
+    fn count(&mut self, class: Class) {
         self.in_use += class.bytes;
         self.peak = self.peak.max(self.in_use);
-        if let Some(block) = self.take(class) {
-            return (block, false);
-        }
-        self.trim();
-        let block = map(class.bytes);
-        if block.is_null() {
-            self.in_use -= class.bytes;
-        }
-        (block, true)
     }
+
+    /// A kept block of `class`, in use again.
+    fn reuse(&mut self, class: Class) -> Option<*mut u8> {
+        let block = self.take(class)?;
+        self.count(class);
+        Some(block)
+    }
+
+    /// Takes a new block of `class` into use, and out others whose place it takes.
+    fn grow(&mut self, class: Class) -> Returned {
+        self.count(class);
+        self.trim()
+    }
+
+    fn release(&mut self, class: Class, block: *mut u8) {
+        self.in_use -= class.bytes;
+        self.keep(class, block);
+    }
+
+    /// Takes out all kept blocks; the peak is what is in use now.
+    fn settle(&mut self) -> Returned {
+        self.peak = self.in_use;
+        self.trim()
+    }
+
+    /// As [`settle`](Self::settle), but the peak stays, if there are `bytes` in kept blocks.
+    fn clear(&mut self, bytes: usize) -> Option<Returned> {
+        if self.kept_bytes < bytes {
+            return None;
+        }
+        let peak = self.peak;
+        let returned = self.settle();
+        self.peak = peak;
+        Some(returned)
+    }
+}
+
+/// A block of `class`, and whether it is fresh and so all zeros. Null if there is no memory.
+fn allocate(class: Class) -> (*mut u8, bool) {
+    // The lock is held no longer than this line.
+    let kept = Pool::lock().reuse(class);
+    if let Some(block) = kept {
+        return (block, false);
+    }
+    // A mapping takes no memory until it is written, so it may come before others go: a request that
+    // cannot be met changes nothing.
+    let mut block = map(class.bytes);
+    if block.is_null() {
+        // Unless its room is that of kept blocks, where addresses are limited.
+        let returned = Pool::lock().clear(class.bytes);
+        if let Some(returned) = returned {
+            returned.unmap();
+            block = map(class.bytes);
+        }
+    }
+    if !block.is_null() {
+        let returned = Pool::lock().grow(class);
+        returned.unmap();
+    }
+    (block, true)
 }
 
 fn map(bytes: usize) -> *mut u8 {
@@ -167,9 +252,16 @@ impl KeptBlocks {
         Pool::lock().in_use
     }
 
-    /// The most bytes of large blocks that were in use together.
+    /// The most bytes of large blocks that were in use together, since [`settle`](Self::settle) if it was called.
     pub fn peak() -> usize {
         Pool::lock().peak
+    }
+
+    /// Returns all kept blocks to the system and takes what is in use now for the peak, so that what was
+    /// needed once, such as to read a file, is not kept for ever.
+    pub fn settle() {
+        let returned = Pool::lock().settle();
+        returned.unmap();
     }
 }
 
@@ -178,7 +270,7 @@ impl KeptBlocks {
 unsafe impl GlobalAlloc for KeptBlocks {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match Class::of(layout) {
-            Some(class) => Pool::lock().allocate(class).0,
+            Some(class) => allocate(class).0,
             // SAFETY: the caller's promises are those that the system asks for.
             None => unsafe { System.alloc(layout) },
         }
@@ -189,7 +281,7 @@ unsafe impl GlobalAlloc for KeptBlocks {
             // SAFETY: as in `alloc`.
             return unsafe { System.alloc_zeroed(layout) };
         };
-        let (block, zero) = Pool::lock().allocate(class);
+        let (block, zero) = allocate(class);
         if !zero {
             // SAFETY: the block has this size and is the caller's alone.
             unsafe { write_bytes(block, 0, layout.size()) };
@@ -199,11 +291,7 @@ unsafe impl GlobalAlloc for KeptBlocks {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         match Class::of(layout) {
-            Some(class) => {
-                let mut pool = Pool::lock();
-                pool.in_use -= class.bytes;
-                pool.keep(class, block);
-            }
+            Some(class) => Pool::lock().release(class, block),
             // SAFETY: as in `alloc`.
             None => unsafe { System.dealloc(block, layout) },
         }
@@ -263,27 +351,44 @@ mod tests {
         };
         let class = |size| Class::of(layout(size)).unwrap();
         let (big, small) = (class(1 << 22), class(1 << 20));
-        let free = |pool: &mut Pool, class: Class, block| {
-            pool.in_use -= class.bytes;
-            pool.keep(class, block);
+        let fresh = |pool: &mut Pool, class: Class| {
+            let block = map(class.bytes);
+            pool.grow(class).unmap();
+            block
         };
-        let blocks = [(); 4].map(|()| pool.allocate(big).0);
-        blocks.iter().for_each(|&block| free(&mut pool, big, block));
+        let blocks = [(); 4].map(|()| fresh(&mut pool, big));
+        blocks.iter().for_each(|&block| pool.release(big, block));
         assert_eq!((pool.in_use, pool.kept_bytes), (0, 4 << 22));
         // One that is kept is used again.
-        let (again, fresh) = pool.allocate(big);
-        assert!(blocks.contains(&again) && !fresh);
+        let again = pool.reuse(big).unwrap();
+        assert!(blocks.contains(&again));
         // Another size takes the place of one that is kept.
-        let (other, fresh) = pool.allocate(small);
-        assert!(fresh);
+        assert!(pool.reuse(small).is_none());
+        let other = fresh(&mut pool, small);
         assert_eq!(pool.kept_bytes, 2 << 22);
         assert!(pool.in_use + pool.kept_bytes <= pool.peak);
         assert_eq!(pool.peak, 4 << 22);
-        free(&mut pool, big, again);
-        free(&mut pool, small, other);
-        pool.peak = 0;
-        pool.trim();
-        assert_eq!((pool.in_use, pool.kept_bytes), (0, 0));
+        // The next one takes that of the small one, which is enough.
+        let fill = fresh(&mut pool, class(3 << 20));
+        pool.release(small, other);
+        let third = fresh(&mut pool, class(1 << 19));
+        assert_eq!(pool.kept_bytes, 2 << 22);
+        assert!(pool.reuse(small).is_none());
+        assert!(pool.clear(3 << 22).is_none());
+        pool.release(big, again);
+        pool.release(class(3 << 20), fill);
+        pool.release(class(1 << 19), third);
+        pool.settle().unmap();
+        assert_eq!((pool.in_use, pool.kept_bytes, pool.peak), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_met_leaves_the_peak() {
+        let vast = layout(1 << 54);
+        // SAFETY: nothing is done with the block, which is null.
+        let block = unsafe { KeptBlocks.alloc(vast) };
+        assert!(block.is_null());
+        assert!(KeptBlocks::peak() < 1 << 54);
     }
 
     #[test]

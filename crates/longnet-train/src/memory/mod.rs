@@ -6,6 +6,13 @@ mod kept;
 #[cfg(unix)]
 pub use kept::KeptBlocks;
 
+/// Returns the memory that was needed until now and is not in use, where the program's allocator is
+/// [`KeptBlocks`]: to be called between phases that need different amounts.
+pub fn settle() {
+    #[cfg(unix)]
+    KeptBlocks::settle();
+}
+
 /// What the process holds, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resident {

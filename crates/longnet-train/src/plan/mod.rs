@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::config::sections::AttentionKind;
 use crate::estimate::si;
 use shape::Shape;
+pub(crate) use shape::largest_pass;
 use std::fmt;
 
 /// The cost of a training step of a config.
@@ -25,7 +26,7 @@ use std::fmt;
 pub struct Plan {
     /// Parameters of the model.
     pub parameters: usize,
-    /// Tokens of one sequence.
+    /// Tokens of one sequence of the largest pass, which the next ones are about, too.
     pub context: usize,
     /// Sequences of one pass.
     pub batch: usize,
@@ -37,6 +38,10 @@ pub struct Plan {
     pub keys_per_query: f64,
     /// FLOPs a token.
     pub flops: Flops,
+    /// Tokens of the run, whose passes need not all be the largest.
+    pub run_tokens: f64,
+    /// FLOPs of the run.
+    pub run_flops: f64,
     /// Memory of one device at the worst moment.
     pub worst: Moment,
 }
@@ -49,8 +54,17 @@ impl Plan {
     /// If `devices` is 0.
     pub fn of(config: &Config, devices: usize) -> Self {
         assert!(devices > 0, "a plan needs a device");
-        let (flops, keys_per_query) = Flops::of(config);
-        let (context, batch) = shape::largest_pass(config);
+        let (context, batch) = largest_pass(config);
+        let mut largest = config.clone();
+        largest.data.context = context;
+        let (flops, keys_per_query) = Flops::of(&largest);
+        let by_context = Flops::by_context(config);
+        let (mut run_tokens, mut run_flops) = (0.0, 0.0);
+        for (steps, context, batch) in shape::stages(config) {
+            let tokens = (context * batch * config.train.accumulate) as f64 * steps as f64;
+            run_tokens += tokens;
+            run_flops += tokens * by_context[&context];
+        }
         Self {
             parameters: config.language_model().num_params(),
             context,
@@ -59,14 +73,16 @@ impl Plan {
             devices,
             keys_per_query,
             flops,
+            run_tokens,
+            run_flops,
             worst: worst_moment(config, devices),
         }
     }
 
-    /// Tokens a second of all devices, each of which computes `rate` FLOPs a second at best and spends
-    /// the share `utilisation` of them on the model.
-    pub fn tokens_per_second(&self, rate: f64, utilisation: f64) -> f64 {
-        rate * utilisation * self.devices as f64 / self.flops.total()
+    /// Seconds of the run where each device computes `rate` FLOPs a second at best and spends the share
+    /// `utilisation` of them on the model.
+    pub fn seconds(&self, rate: f64, utilisation: f64) -> f64 {
+        self.run_flops / (rate * utilisation * self.devices as f64)
     }
 }
 
@@ -83,9 +99,15 @@ pub fn worst_moment(config: &Config, devices: usize) -> Moment {
 }
 
 /// Keys and values that a device gathers from the others, with their gradients: of each branch whose
-/// segments are longer than a device's share, the positions that the dilation keeps.
+/// segments are longer than a device's share, the positions that the dilation keeps. They are those of one
+/// layer; what layers of other kinds gather is not known, and not counted.
 fn gathered(config: &Config, shape: &Shape, devices: usize) -> f64 {
-    let share = config.data.context.div_ceil(devices);
+    let mut kinds = config.attention.kind.iter().take(config.model.layers);
+    if !kinds.any(|kind| *kind == AttentionKind::Dilated) {
+        return 0.0;
+    }
+    let (context, batch) = largest_pass(config);
+    let share = context.div_ceil(devices);
     let branches = config
         .attention
         .segments
@@ -93,20 +115,23 @@ fn gathered(config: &Config, shape: &Shape, devices: usize) -> f64 {
         .zip(&config.attention.dilations);
     let rows: usize = branches
         .filter(|(segment, _)| **segment > share)
-        .map(|(segment, dilation)| (*segment.min(&config.data.context)).div_ceil(*dilation))
+        .map(|(segment, dilation)| (*segment.min(&context)).div_ceil(*dilation))
         .sum();
-    config.train.batch as f64 * rows as f64 * shape.keys * 4.0 * 4.0
+    batch as f64 * rows as f64 * shape.keys * 4.0 * 4.0
 }
 
-/// The longest context whose step fits into `memory` bytes on each of `devices`, a multiple of the
-/// config's longest segment that it is beyond, or of 64. None if not even that of 64 tokens does.
+/// The longest context whose step fits into `memory` bytes on each of `devices`, with the sequences of
+/// the config's largest pass: a multiple of the config's longest segment that it is beyond, or of 64. None if not even that of 64 tokens does.
 pub fn longest_context(config: &Config, devices: usize, memory: f64) -> Option<usize> {
     const UNIT: usize = 64;
     const MOST: usize = 1 << 44;
+    let (_, batch) = largest_pass(config);
     let fits = |units: usize| {
         let mut config = config.clone();
         config.data.context = units * UNIT;
         config.data.context_schedule.clear();
+        config.train.batch = batch;
+        config.train.batch_schedule.clear();
         worst_moment(&config, devices).memory.total() <= memory
     };
     if !fits(1) {

@@ -138,14 +138,26 @@ impl Shape {
 }
 
 /// Context and batch of the pass of a run with the most tokens.
-pub(super) fn largest_pass(config: &Config) -> (usize, usize) {
-    let stages = [&config.data.context_schedule, &config.train.batch_schedule];
-    let steps = stages.into_iter().flatten().map(|stage| stage.from);
-    let passes = steps
-        .chain([1])
-        .map(|step| (context(config, step), batch(config, step)));
+pub(crate) fn largest_pass(config: &Config) -> (usize, usize) {
+    let passes = stages(config).into_iter();
+    let passes = passes.map(|(_, context, batch)| (context, batch));
     let largest = passes.max_by_key(|(context, batch)| context * batch);
     largest.expect("there is a first step")
+}
+
+/// The stages of a run in which context and batch stay the same: steps, context and batch of each.
+pub(super) fn stages(config: &Config) -> Vec<(usize, usize, usize)> {
+    let schedules = [&config.data.context_schedule, &config.train.batch_schedule];
+    let begins = schedules.into_iter().flatten().map(|stage| stage.from);
+    // What begins after the last step never comes.
+    let last = config.train.steps;
+    let mut begins: Vec<usize> = begins.filter(|from| *from <= last).chain([1]).collect();
+    begins.sort_unstable();
+    begins.dedup();
+    let ends = begins.iter().skip(1).copied().chain([last + 1]);
+    let of =
+        |(from, end): (&usize, usize)| (end - from, context(config, *from), batch(config, *from));
+    begins.iter().zip(ends).map(of).collect()
 }
 
 /// Bytes of the optimiser's state for each of the `parameters`, of which `matrices` are in matrices that

@@ -105,3 +105,59 @@ fn the_longest_context_fits_and_the_next_one_does_not() {
     assert!(longest_context(&config, 8, memory).unwrap() > 6 * longest);
     assert_eq!(longest_context(&config, 1, 30e6), None);
 }
+
+#[test]
+fn a_plan_of_schedules_is_that_of_its_largest_pass_and_sums_its_stages() {
+    use crate::config::Stage;
+    let stage = |from, value| Stage { from, value };
+    let plan = |change: fn(&mut Config)| Plan::of(&config(change), 1);
+    let fixed = plan(|c| c.train.steps = 10);
+    assert_eq!(fixed.run_tokens, (10 * fixed.tokens) as f64);
+    let seconds = fixed.run_tokens * fixed.flops.total() / 0.5e9;
+    assert!((fixed.seconds(1e9, 0.5) / seconds - 1.0).abs() < 1e-12);
+
+    let mut staged = config(|c| {
+        c.train.steps = 10;
+        c.train.batch = 1;
+        c.data.context = 4096;
+    });
+    staged.data.context_schedule = vec![stage(1, 512), stage(5, 4096), stage(11, 8192)];
+    staged.train.batch_schedule = vec![stage(3, 16), stage(5, 1)];
+    let plan = Plan::of(&staged, 1);
+    // The largest pass is that of steps 3 and 4, and the FLOPs of attention are those of its context.
+    assert_eq!((plan.context, plan.batch, plan.tokens), (512, 16, 8192));
+    let at = |context| {
+        let mut config = staged.clone();
+        config.data.context = context;
+        Flops::of(&config)
+    };
+    assert_eq!((plan.flops, plan.keys_per_query), at(512));
+    let (short, long) = ((2.0 + 2.0 * 16.0) * 512.0, 6.0 * 4096.0);
+    assert_eq!(plan.run_tokens, short + long);
+    let flops = short * at(512).0.total() + long * at(4096).0.total();
+    assert!((plan.run_flops / flops - 1.0).abs() < 1e-12);
+
+    // The longest context is one of as many sequences.
+    let mut wide = staged.clone();
+    wide.data.context_schedule.clear();
+    wide.train.batch_schedule.clear();
+    wide.train.batch = 16;
+    assert_eq!(
+        longest_context(&staged, 1, 2e9),
+        longest_context(&wide, 1, 2e9)
+    );
+}
+
+#[test]
+fn only_dilated_layers_gather_what_their_branches_keep() {
+    let more = |kind| {
+        let config = config(|c| {
+            c.data.context = 8192;
+            c.attention.kind = vec![kind];
+        });
+        let shape = Shape::of(&config, 4);
+        gathered(&config, &shape, 4)
+    };
+    assert!(more(AttentionKind::Dilated) > 0.0);
+    assert_eq!(more(AttentionKind::Adaptive), 0.0);
+}

@@ -51,19 +51,22 @@ impl Means {
             // The mean of what was added already.
             NumericEntry::Final(_) => return,
         };
-        // Of a skipped step.
-        if !value.is_finite() {
+        // The mean of rates over time is the inverse of the mean of times.
+        let summed = if is_rate(name) { value.recip() } else { value };
+        // Of a skipped step, or a rate that is not known.
+        if !summed.is_finite() {
             return;
         }
         let (sum, weights, last) = self.0.entry(name.into()).or_default();
-        *sum += value * weight;
+        *sum += summed * weight;
         *weights += weight;
         *last = value;
     }
 
     fn mean(&self, name: &str) -> f64 {
         let found = self.0.get(name);
-        found.map_or(f64::NAN, |(sum, weights, _)| sum / weights)
+        let mean = found.map_or(f64::NAN, |(sum, weights, _)| sum / weights);
+        if is_rate(name) { mean.recip() } else { mean }
     }
 
     fn last(&self, name: &str) -> f64 {
@@ -76,6 +79,11 @@ impl Means {
         let perplexity = significant(loss.exp());
         format!("loss {loss:.4}  ppl {perplexity}  {bits:.3} bits/byte")
     }
+}
+
+/// Whether this is an amount over time.
+fn is_rate(name: &str) -> bool {
+    name == SPEED || name == UTILISATION
 }
 
 /// Three significant digits, as long as that is short.
@@ -240,4 +248,26 @@ impl<W: Write + Send> EvaluationProgressLogger for Lines<W> {
     fn end_test(&mut self) {}
     fn end_global_progress(&mut self) {}
     fn log_event_evaluation(&mut self, _: String) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_tokens_over_time() {
+        let mut means = Means::default();
+        // 100 tokens in 1 s, and 100 in 4 s.
+        for (loss, rate) in [(2.0, 100.0), (4.0, 25.0), (f64::NAN, 0.0)] {
+            let of = |aggregated_value| NumericEntry::Aggregated {
+                aggregated_value,
+                count: 100,
+            };
+            means.add(LOSS, &of(loss));
+            means.add(SPEED, &of(rate));
+        }
+        assert_eq!(means.mean(LOSS), 3.0);
+        assert!((means.mean(SPEED) - 40.0).abs() < 1e-9);
+        assert!(means.mean(UTILISATION).is_nan());
+    }
 }

@@ -4,7 +4,7 @@ use super::events::{Events, now};
 use crate::metrics::Measured;
 use serde_json::{Map, Value};
 use std::fs::{self, File};
-use std::io::{self, Write, stderr};
+use std::io::{self, Seek, SeekFrom, Write, stderr};
 use std::path::Path;
 use std::time::Instant;
 
@@ -20,7 +20,7 @@ const EVENTS: &str = "tensorboard";
 ///
 /// The split "final" is the evaluation on all of the validation text at the end.
 pub struct Record {
-    log: File,
+    log: Lines,
     events: Option<Events<File>>,
     steps: usize,
     done: usize,
@@ -30,6 +30,39 @@ pub struct Record {
     before: f64,
     started: Instant,
     failed: bool,
+}
+
+/// A file of whole lines.
+struct Lines {
+    file: File,
+    /// Bytes of its whole lines.
+    length: u64,
+    /// Whether more than these may be there.
+    torn: bool,
+}
+
+impl Lines {
+    /// Writes `line` as a whole, or leaves the file as it was: half a line, as a full disk leaves it, would
+    /// make what follows unreadable.
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.mend()?;
+        }
+        // One write, so that a process that ends here leaves no half of a line on most systems.
+        let written = self.file.write_all(line);
+        match written {
+            Ok(()) => self.length += line.len() as u64,
+            Err(_) => self.torn = self.mend().is_err(),
+        }
+        written
+    }
+
+    fn mend(&mut self) -> io::Result<()> {
+        self.file.set_len(self.length)?;
+        self.file.seek(SeekFrom::Start(self.length))?;
+        self.torn = false;
+        Ok(())
+    }
 }
 
 /// The part of `log` that is about the first `steps` steps: its lines up to one that is about a later step,
@@ -71,7 +104,11 @@ impl Record {
                 .unwrap_or(0.0)
         };
         let mut record = Self {
-            log,
+            log: Lines {
+                file: log,
+                length: before.len() as u64,
+                torn: false,
+            },
             events: None,
             steps,
             done,
@@ -132,8 +169,7 @@ impl Record {
             line.insert((*name).into(), (*value).into());
         }
         let line = Value::Object(line).to_string() + "\n";
-        // One write, so that a process that ends here leaves no half of a line on most systems.
-        if let Err(error) = self.log.write_all(line.as_bytes()) {
+        if let Err(error) = self.log.write(line.as_bytes()) {
             self.complain(crate::checkpoint::LOG, &error);
         }
         if let Some(events) = &mut self.events {
@@ -210,5 +246,45 @@ mod tests {
         assert_eq!(lines[0]["tokens_per_s"], 200.0);
         let files = fs::read_dir(run.path().join(EVENTS)).unwrap().count();
         assert_eq!(files, 2);
+    }
+
+    #[test]
+    fn half_a_line_does_not_stay() {
+        let run = tempfile::tempdir().unwrap();
+        let measured = Measured {
+            tokens: 100,
+            seconds: 0.5,
+            ..Measured::default()
+        };
+        let mut record = Record::open(run.path(), b"", 0, 4).unwrap();
+        record.step(1, &measured);
+        // As a disk that was full leaves it.
+        record.log.file.write_all(b"{\"split\":\"tr").unwrap();
+        record.log.torn = true;
+        record.step(2, &measured);
+        record.step(3, &measured);
+        let steps: Vec<_> = lines(run.path())
+            .iter()
+            .map(|l| l["step"].clone())
+            .collect();
+        assert_eq!(steps, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_failed_write_is_taken_back_when_that_works_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        fs::write(&path, "one\n").unwrap();
+        let mut log = Lines {
+            file: File::open(&path).unwrap(),
+            length: 4,
+            torn: false,
+        };
+        // This file is open for reading alone: neither the line nor the mending succeeds.
+        log.write(b"two\n").unwrap_err();
+        assert!(log.torn && log.length == 4);
+        log.file = File::options().write(true).open(&path).unwrap();
+        log.write(b"two\n").unwrap();
+        assert!(!log.torn && fs::read(&path).unwrap() == b"one\ntwo\n");
     }
 }

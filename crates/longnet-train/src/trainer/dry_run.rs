@@ -5,10 +5,9 @@ use crate::checkpoint::{self, Contents, State};
 use crate::data::{Cursor, Mixture, Tokens};
 use crate::loader::Feed;
 use crate::machine::Machine;
-use crate::memory::Resident;
+use crate::memory::{Resident, settle};
 use crate::metrics::Measured;
-use crate::plan::{Flops, Plan};
-use crate::schedule::context;
+use crate::plan::{Flops, Plan, largest_pass};
 use burn::module::Module;
 use std::path::{Path, PathBuf};
 
@@ -20,9 +19,10 @@ pub const TOLERANCE: f64 = 0.1;
 pub struct DryRun {
     /// What was planned.
     pub plan: Plan,
-    /// The second step; its utilisation is filled in.
+    /// The second step, with the context and batch of the run's largest pass, as in the plan; its
+    /// utilisation is filled in.
     pub step: Measured,
-    /// The machine, measured before.
+    /// The machine, measured after the steps, whose memory it might exceed.
     pub machine: Option<Machine>,
     /// The most memory that the process had, in bytes, without the text.
     pub peak: Option<u64>,
@@ -66,20 +66,20 @@ impl Prepared {
         let mapped = mapped.map_or(0, |(start, read)| read.files.saturating_sub(start.files));
         let text = mapped.min(self.text.train.bytes() + self.text.valid.bytes());
         let device = self.lm.devices().into_iter().next();
-        let machine = device.and_then(|device| Machine::measure(&device));
+        settle();
         let trainee = Trainee { lm: self.lm };
-        let mut learner = Learner::new(&config, trainee);
+        let (context, batch) = largest_pass(&config);
+        let mut largest = config.clone();
+        (largest.data.context, largest.train.batch) = (context, batch);
+        largest.data.context_schedule.clear();
+        largest.train.batch_schedule.clear();
+        let mut learner = Learner::new(&largest, trainee);
         let sources = Mixture::from(&self.text);
         let mut feed = Feed::new(sources, config.train.seed as u64, Cursor::default());
         let mut step = Measured::default();
         for _ in 0..2 {
             let measured = learner.step(&mut feed, &|| false)?;
             step = measured.expect("nothing stops it");
-        }
-        let flops = Flops::by_context(&config)[&context(&config, 2)];
-        if let Some(machine) = &machine {
-            let rate = flops * step.tokens as f64 / step.seconds;
-            step.utilisation = rate / machine.matmul_flops;
         }
         let beside = nearest(Path::new(&config.train.run_dir));
         let folder = tempfile::Builder::new()
@@ -105,6 +105,12 @@ impl Prepared {
         };
         checkpoint::save(folder.path(), contents, false)?;
         let end = Resident::of_this_process();
+        let machine = device.and_then(|device| Machine::measure(&device));
+        let flops = Flops::by_context(&config)[&context];
+        if let Some(machine) = &machine {
+            let rate = flops * step.tokens as f64 / step.seconds;
+            step.utilisation = rate / machine.matmul_flops;
+        }
         Ok(DryRun {
             plan,
             step,

@@ -10,6 +10,7 @@ use crate::entropy::Entropy;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::loader::Loader;
 use crate::machine::Machine;
+use crate::memory::settle;
 use crate::metrics::Gauge;
 use crate::optim::optimizer;
 use crate::plan::Flops;
@@ -313,7 +314,10 @@ impl Prepared {
     /// What the device can do: as the run's folder says, or measured now and said there.
     fn peak(&self, run: &Path) -> Option<f64> {
         let device = self.lm.devices().into_iter().next()?;
-        Machine::of_run(run, &device).map(|machine| machine.matmul_flops)
+        let machine = Machine::of_run(run, &device);
+        // Its matrices, and what it took to read the text, are no part of the run.
+        settle();
+        machine.map(|machine| machine.matmul_flops)
     }
 }
 

@@ -14,8 +14,10 @@ pub struct EndedBytes(pub u8);
 /// The name of the byte tokenizer in a config.
 pub const BYTE: &str = "byte";
 
+/// The bytes of `tokens`. A model may have more tokens than there are bytes; the others have none.
 fn bytes(tokens: &[i32]) -> Vec<u8> {
-    tokens.iter().map(|&t| t as u8).collect()
+    let bytes = tokens.iter().filter_map(|&token| u8::try_from(token).ok());
+    bytes.collect()
 }
 
 impl Tokenizer for ByteTokenizer {
@@ -32,7 +34,7 @@ impl Tokenizer for ByteTokenizer {
     }
 
     fn fixed(&self, token: i32) -> Option<Cow<'_, [u8]>> {
-        Some(Cow::Owned(vec![token as u8]))
+        Some(Cow::Owned(bytes(&[token])))
     }
 
     fn identity(&self) -> Identity {
@@ -54,7 +56,7 @@ impl Tokenizer for EndedBytes {
     }
 
     fn fixed(&self, token: i32) -> Option<Cow<'_, [u8]>> {
-        Some(Cow::Owned(vec![token as u8]))
+        Some(Cow::Owned(bytes(&[token])))
     }
 
     fn identity(&self) -> Identity {
@@ -63,5 +65,19 @@ impl Tokenizer for EndedBytes {
 
     fn end(&self) -> Option<i32> {
         Some(i32::from(self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_that_are_no_bytes_have_none() {
+        for tokenizer in [&ByteTokenizer as &dyn Tokenizer, &EndedBytes(0)] {
+            assert_eq!(tokenizer.decode(&[97, 256 + 98, 255, -1, 99]), b"a\xffc");
+            assert_eq!(tokenizer.fixed(97).as_deref(), Some(&b"a"[..]));
+            assert_eq!(tokenizer.fixed(256 + 97).as_deref(), Some(&b""[..]));
+        }
     }
 }
