@@ -9,8 +9,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 const KILLS: usize = 50;
-/// Kills that have to hit the program while it saves.
+/// Kills that have to hit the program while it saves; there are more kills where these have not been reached.
 const IN_SAVES: usize = 20;
+const MOST_KILLS: usize = 200;
 const STEPS: usize = 30;
 
 const SETS: [&str; 6] = [
@@ -119,7 +120,7 @@ fn killed_fifty_times_it_ends_as_if_it_had_never_been() {
     let (mut kills, mut in_saves, mut ended) = (0, BTreeMap::<String, usize>::new(), 0);
     let mut run = "runs/0".to_string();
     let mut latest_start = Duration::ZERO;
-    while kills < KILLS {
+    while kills < KILLS || (in_saves.values().sum::<usize>() < IN_SAVES && kills < MOST_KILLS) {
         let before = steps(&place, &run);
         // What an earlier kill left is not this one's.
         let left_before = left_by_saves(&place, &run);
@@ -130,7 +131,7 @@ fn killed_fifty_times_it_ends_as_if_it_had_never_been() {
             new.map(|(_, what)| what).collect::<Vec<_>>()
         };
         let begun = Instant::now();
-        let mut child = command(&place, &run, "3").spawn().unwrap();
+        let mut child = command(&place, &run, "6").spawn().unwrap();
         // Not before there is something to interrupt: its first new checkpoint or draft.
         while new(left_by_saves(&place, &run)).is_empty()
             && steps(&place, &run) == before
