@@ -230,19 +230,15 @@ pub enum PatternError {
         "branches: a block mask has no zero keys; give the heads an entry of their own in a list of heads and attend by head_groups, or use tail = masked"
     )]
     ZeroKeyBlocks,
-    /// A listed pair that the grid does not have.
+    /// Rows that would take too long to work out.
     #[error(
-        "blocks: {row}:{column} is outside of the grid of {q_blocks} query blocks and {k_blocks} key blocks; list blocks of the grid only"
+        "the pattern has {work} parts or more in the rows of all heads that differ, past {limit}; use larger blocks, fewer parts, or heads that are alike"
     )]
-    BlockPair {
-        /// Query block.
-        row: usize,
-        /// Key block.
-        column: usize,
-        /// Query blocks of the grid.
-        q_blocks: usize,
-        /// Key blocks of the grid.
-        k_blocks: usize,
+    TooMuchWork {
+        /// Parts that were counted: of each head that differs, rows times parts of a row.
+        work: u64,
+        /// The most that are allowed.
+        limit: u64,
     },
     /// Block sizes without a common multiple in reach.
     #[error(

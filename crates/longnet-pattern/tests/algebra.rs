@@ -460,11 +460,6 @@ fn errors_name_the_argument_and_the_remedy() {
             "a list of heads inside of a list of heads; give",
         ),
         (
-            "blocks(3:10)",
-            1,
-            "blocks: 3:10 is outside of the grid of 10 query blocks and 10 key blocks",
-        ),
-        (
             "branches(200/2)",
             1,
             "branches: (200, 2) is not made of whole blocks of 100 tokens; give the heads an entry",
@@ -527,8 +522,77 @@ fn errors_name_the_argument_and_the_remedy() {
 }
 
 #[test]
+fn a_reach_is_a_length_that_bounds_the_distance_whatever_the_rate() {
+    let pattern: BlockPattern = "dilated([1, 3], 64)".parse().unwrap();
+    let mask = pattern.mask(1, BlockGrid::square(256, 16), false).unwrap();
+    let row: Vec<usize> = mask.row(0, 8).iter().collect();
+    // Four blocks to either side by ones, so one step of three.
+    assert_eq!(row, [4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    let pattern: BlockPattern = "dilated(3, 100)".parse().unwrap();
+    let mask = pattern.mask(1, BlockGrid::square(256, 16), false).unwrap();
+    let row: Vec<usize> = mask.row(0, 8).iter().collect();
+    assert_eq!(row, [2, 5, 8, 11, 14]);
+}
+
+#[test]
+fn listed_pairs_beyond_a_grid_are_absent() {
+    let pattern: BlockPattern = "blocks(0:0, 3:1, 7:0, 7:7)".parse().unwrap();
+    let pairs = |n: usize| {
+        let mask = pattern.mask(2, BlockGrid::square(n, 4), false).unwrap();
+        mask.blocks() / 2
+    };
+    assert_eq!(
+        [1, 4, 15, 16, 28, 29, 400].map(pairs),
+        [1, 1, 2, 2, 2, 4, 4]
+    );
+}
+
+#[test]
+fn causal_branches_have_no_zero_keys() {
+    let pattern: BlockPattern = "[branches(64/2, tail = zero_keys) x 1, window(16) x 1]"
+        .parse()
+        .unwrap();
+    let zero_keys = |causal| {
+        let groups = pattern
+            .head_groups(2, BlockGrid::square(100, 8), causal)
+            .unwrap();
+        let longnet_pattern::Pattern::Dilated(dilated) = &groups[0].pattern else {
+            panic!("{groups:?}");
+        };
+        dilated.tail() == longnet_pattern::Tail::ZeroKeys
+    };
+    assert!(zero_keys(false));
+    assert!(!zero_keys(true));
+}
+
+#[test]
+fn everything_is_dense_without_a_list() {
+    // As blocks it would be past 2^32 of them.
+    let groups = BlockPattern::All
+        .head_groups(8, BlockGrid::square(1 << 24, 16), true)
+        .unwrap();
+    assert_eq!(groups.len(), 1);
+    assert_eq!(groups[0].pattern, longnet_pattern::Pattern::dense(8, true));
+}
+
+#[test]
+fn rows_that_would_take_too_long_are_refused() {
+    let text = vec!["random(1)"; 4096].join(" | ");
+    let pattern: BlockPattern = text.parse().unwrap();
+    let error = pattern
+        .mask(64, BlockGrid::square(1 << 20, 16), true)
+        .unwrap_err();
+    assert!(matches!(error, PatternError::TooMuchWork { .. }), "{error}");
+    assert!(pattern.mask(2, BlockGrid::square(64, 16), true).is_ok());
+}
+
+#[test]
 fn warnings_name_lengths_that_round_to_nothing() {
     let pattern = BlockPattern::streaming(64, 128)
+        | BlockPattern::Dilated {
+            rates: vec![1, 4],
+            reach: 400,
+        }
         | BlockPattern::Fixed {
             stride: 512,
             summary: 100,
@@ -541,6 +605,7 @@ fn warnings_name_lengths_that_round_to_nothing() {
         "sink(64) is shorter than a block of 128 tokens and sees nothing; use 128",
         "window(128) is shorter than two blocks of 128 tokens and sees the diagonal only; use 256",
         "fixed(512, 100): a summary shorter than a block of 128 tokens is none; use 128",
+        "dilated([1, 4], 400): a reach shorter than 4 blocks of 128 tokens holds no step of rate 4; use 512",
     ] {
         assert!(warnings.contains(text), "{warnings}");
     }

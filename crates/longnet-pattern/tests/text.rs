@@ -110,6 +110,20 @@ fn operators_bind_as_in_rust() {
 }
 
 #[test]
+fn a_target_of_minus_zero_reads_back() {
+    let pattern = BlockPattern::Density {
+        of: Box::new(BlockPattern::All),
+        target: -0.0,
+        seed: 0,
+    };
+    assert_eq!(pattern.to_string(), "density(all, 0)");
+    assert_eq!(
+        pattern.to_string().parse::<BlockPattern>().unwrap(),
+        pattern
+    );
+}
+
+#[test]
 fn arguments_have_names_and_presets_are_compositions() {
     let same = |a: &str, b: &str| {
         assert_eq!(

@@ -417,3 +417,120 @@ fn the_layers_to_recompute_are_chosen_by_number() {
         "{wrong:?}"
     );
 }
+
+#[test]
+fn attention_that_cannot_work_is_refused_before_it_is_built() {
+    let one = |extra: &str, sets: &[&str], key: &str, reason: &str| {
+        let found = errors(extra, sets);
+        assert!(
+            found.len() == 1 && found[0].contains(key) && found[0].contains(reason),
+            "{found:?}"
+        );
+    };
+    let adaptive = "attention.kind=adaptive";
+    one(
+        "documents = \"masked\"\n",
+        &[adaptive],
+        "attention.kind",
+        "continuous",
+    );
+    let many = [
+        adaptive,
+        "model.heads=1024",
+        "model.d_model=2048",
+        "attention.block=1",
+        "attention.top_k=4096",
+    ];
+    one("", &many, "attention.block = 1", "use larger blocks");
+    one(
+        "",
+        &[adaptive, "model.positions=xpos"],
+        "model.positions",
+        "rotary",
+    );
+    one(
+        "",
+        &[adaptive, "attention.offset=by-group"],
+        "attention.offset",
+        "dilated layers only",
+    );
+    one(
+        "",
+        &[adaptive, "attention.assignment=grouped"],
+        "attention.assignment",
+        "dilated layers only",
+    );
+    one(
+        "",
+        &[adaptive, "attention.gradient=detached"],
+        "attention.gradient",
+        "no layer has any",
+    );
+    let blocks = "attention.kind=block-sparse";
+    one(
+        "",
+        &[
+            blocks,
+            "attention.pattern=window(256)",
+            "attention.gradient=detached",
+        ],
+        "attention.gradient",
+        "no layer has any",
+    );
+    let xpos = [
+        "attention.kind=[\"dilated\",\"block-sparse\"]",
+        "attention.pattern=window(256)",
+        "model.positions=xpos",
+        "data.context=4194304",
+    ];
+    one("", &xpos, "model.positions", "is too small");
+}
+
+#[test]
+fn attention_that_works_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(folder.path(), "context = 100\n");
+    for sets in [
+        vec![
+            "attention.pattern=\"[branches(64/2) x 2, window(16) x 2]\"",
+            "attention.gradient=detached",
+        ],
+        // No pair is there at all lengths.
+        vec![
+            "attention.pattern=\"blocks(0:0, 7:0)\"",
+            "attention.block=16",
+        ],
+        vec![
+            "attention.pattern=\"[branches(64/2, tail = zero_keys) x 1, window(16) x 3]\"",
+            "data.documents=masked",
+        ],
+        // Without a dilated layer there are no branches to be right.
+        vec![
+            "attention.pattern=window(16)",
+            "attention.segments=[]",
+            "attention.dilations=[]",
+        ],
+    ] {
+        let sets: Vec<String> = [&["attention.kind=block-sparse"], &sets[..]]
+            .concat()
+            .iter()
+            .map(|s| s.to_string())
+            .collect();
+        let resolved = Resolved::load(Some(&path), &sets).unwrap_or_else(|error| panic!("{error}"));
+        for n in [1, 2, 37, 100] {
+            assert_eq!(resolved.config.layer_groups(n).len(), 1);
+        }
+    }
+    let sets = [
+        "attention.kind=[\"dilated\",\"adaptive\",\"dilated\"]",
+        "model.layers=7",
+    ]
+    .map(str::to_string);
+    let config = Resolved::load(Some(&path), &sets).unwrap().config;
+    let layers: Vec<usize> = config
+        .layer_groups(100)
+        .iter()
+        .map(|(layers, _)| *layers)
+        .collect();
+    assert_eq!(layers, [5, 2]);
+}

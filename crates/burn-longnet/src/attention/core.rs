@@ -7,7 +7,8 @@ use burn::tensor::Tensor;
 
 /// Attention of queries over keys and values that are projected and split into heads.
 pub trait SparseAttention: Module + ModuleDisplay {
-    /// The pattern of visible pairs in `span`. Attention that chooses among blocks sees a part of it.
+    /// A pattern that has all visible pairs in `span`, by which xPos is centred. Attention that chooses among blocks
+    /// sees a part of it, and so does attention whose heads are of several kinds.
     ///
     /// # Panics
     ///

@@ -20,6 +20,7 @@ pub use multi_head::{
     MultiHeadDilatedAttentionConfig, MultiHeadSparseAttention, QkNorm,
 };
 
+pub(crate) use adaptive::check_scorer;
 pub(crate) use multi_head::scaled;
 
 use crate::pattern::Branch;

@@ -128,7 +128,6 @@ impl TransformerLayerConfig {
     /// The first field that cannot work.
     pub fn validate(&self) -> Result<(), ConfigError> {
         check_size("n_layers", self.n_layers)?;
-        self.attention.validate()?;
         self.kind.validate(&self.attention)?;
         self.feed_forward.validate()?;
         let d_model = self.attention.d_model;

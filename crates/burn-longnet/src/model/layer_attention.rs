@@ -2,10 +2,10 @@
 
 use crate::attention::{
     AdaptiveAttentionConfig, AnyAttention, BlockScorer, BlockSparseAttentionConfig,
-    MultiHeadDilatedAttentionConfig,
+    MultiHeadDilatedAttentionConfig, check_scorer,
 };
 use crate::error::ConfigError;
-use crate::pattern::{BlockGrid, BlockMask, BlockPattern, HeadGroup};
+use crate::pattern::{BlockGrid, BlockMask, BlockPattern, HeadGroup, Pattern};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,7 @@ impl LayerAttention {
         let config = BlockSparseAttentionConfig::new(of.n_heads, pattern.clone())
             .with_block(*block)
             .with_causal(of.causal)
+            .with_gradient(of.gradient)
             .with_precision(of.precision)
             .with_scale(of.scale)
             .with_dropout(of.dropout);
@@ -70,15 +71,31 @@ impl LayerAttention {
         Some(config)
     }
 
-    /// Whether [`init`](Self::init) will succeed.
+    /// Whether [`init`](Self::init) will succeed, with the projections that `of` describes.
     pub(super) fn validate(&self, of: &MultiHeadDilatedAttentionConfig) -> Result<(), ConfigError> {
+        if *self == Self::Dilated {
+            return of.validate();
+        }
         if let Some(config) = self.block_sparse(of) {
             config.validate()?;
         }
         if let Some(config) = self.adaptive(of) {
             config.validate()?;
+            check_scorer(config.scorer, of.position)?;
         }
-        Ok(())
+        of.validate_around()
+    }
+
+    /// A pattern whose segments hold every pair that the layer may see, at any length.
+    pub(super) fn enclosing(
+        &self,
+        of: &MultiHeadDilatedAttentionConfig,
+    ) -> Result<Pattern, ConfigError> {
+        match (self, self.block_sparse(of)) {
+            (Self::Dilated, _) => of.pattern(),
+            (_, Some(config)) => config.enclosing(),
+            _ => Ok(Pattern::dense(of.n_heads, of.causal)),
+        }
     }
 
     /// The attention in the place of that which `of` describes, if it is another.
@@ -109,6 +126,11 @@ impl LayerAttention {
                 Ok(pattern.head_groups(of.n_heads, grid, of.causal)?)
             }
             Self::Adaptive { top_k, block, .. } => {
+                let config = self.adaptive(of);
+                config.map_or(Ok(()), |config| config.check_length(n))?;
+                if *top_k >= n.div_ceil(*block) {
+                    return Ok(all(Pattern::dense(of.n_heads, of.causal)));
+                }
                 let mask = BlockMask::new(of.n_heads, BlockGrid::square(n, *block))
                     .causal(of.causal)
                     .shared()
@@ -125,9 +147,24 @@ impl LayerAttention {
     pub(super) fn warnings(&self, of: &MultiHeadDilatedAttentionConfig, n: usize) -> Vec<String> {
         match self {
             Self::Dilated => of.pattern().map_or(Vec::new(), |p| p.warnings(n)),
-            Self::BlockSparse { pattern, block } => pattern
-                .warnings(BlockGrid::square(n, *block))
-                .unwrap_or_default(),
+            Self::BlockSparse { pattern, block } => {
+                let grid = BlockGrid::square(n, *block);
+                let mut warnings = pattern.warnings(grid).unwrap_or_default();
+                let groups = self.head_groups(of, n).unwrap_or_default();
+                let several = groups.len() > 1;
+                for HeadGroup { heads, pattern } in groups {
+                    warnings.extend(pattern.warnings(n).into_iter().map(|warning| {
+                        match several {
+                            // Groups count their heads from 0.
+                            true => {
+                                format!("of heads {} to {}: {warning}", heads.start, heads.end - 1)
+                            }
+                            false => warning,
+                        }
+                    }));
+                }
+                warnings
+            }
             Self::Adaptive { .. } => Vec::new(),
         }
     }

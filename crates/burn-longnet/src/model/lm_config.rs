@@ -181,6 +181,11 @@ impl LongNetLMConfig {
             .with_initializer(Initializer::XavierUniform { gain: 1.0 })
     }
 
+    /// How many layers from the first on have all kinds of attention that there are.
+    fn kinds(&self) -> usize {
+        self.layer_attention.len().max(1).min(self.n_layers)
+    }
+
     /// The kind of attention of layer `layer`.
     pub fn kind(&self, layer: usize) -> LayerAttention {
         match self.layer_attention.len() {
@@ -217,7 +222,7 @@ impl LongNetLMConfig {
     /// say.
     pub fn warnings(&self, n: usize) -> Vec<String> {
         let mut warnings = Vec::new();
-        for layer in 0..self.layer_attention.len().clamp(1, self.n_layers) {
+        for layer in 0..self.kinds() {
             for warning in self.kind(layer).warnings(&self.attention(), n) {
                 if !warnings.contains(&warning) {
                     warnings.push(warning);
@@ -266,12 +271,13 @@ impl LongNetLMConfig {
             let remedy = format!("the layers are 0 to {last}");
             check(false, "checkpoint_layers", layer, remedy)?;
         }
-        for layer in 0..self.layer_attention.len().clamp(1, self.n_layers) {
-            self.layer(layer).validate()?;
-        }
         let attention = self.attention();
-        let pattern = attention.pattern()?;
-        attention.position.check(&pattern, self.max_length, dtype)?;
+        for layer in 0..self.kinds() {
+            self.layer(layer).validate()?;
+            // Each is centred by its own.
+            let pattern = self.kind(layer).enclosing(&attention)?;
+            attention.position.check(&pattern, self.max_length, dtype)?;
+        }
         Ok(())
     }
 }

@@ -5,7 +5,11 @@ use super::lower::Head;
 use super::row::Set;
 use crate::dilated::LARGEST;
 use crate::{BlockGrid, BlockMask, PatternError};
+use std::collections::HashMap;
 use std::ops::Range;
+
+/// How many parts of rows are worked out for one mask at the most.
+const MOST_WORK: u64 = 1 << 28;
 
 /// What turns an expression into sets of blocks.
 #[derive(Clone, Copy)]
@@ -26,8 +30,8 @@ impl BlockPattern {
     /// # Errors
     ///
     /// [`check`](Self::check) fails; the grid has a block size of 0 or reaches past 2^48 positions; a stride
-    /// or segment is shorter than a block; [`Branches`](Self::Branches) that are not blocks; listed pairs
-    /// outside of the grid; 2^32 blocks and more.
+    /// or segment is shorter than a block; [`Branches`](Self::Branches) that are not blocks; 2^32 blocks and
+    /// more; more than 2^28 parts in all rows of heads that differ.
     pub fn mask(
         &self,
         heads: usize,
@@ -52,7 +56,9 @@ impl BlockPattern {
             inside: index,
             of: heads,
         };
-        let mut sets: Vec<(usize, Set)> = Vec::new();
+        // Of sets that differ, the first head.
+        let mut known: HashMap<Set, usize> = HashMap::new();
+        let mut work = 0u64;
         let mut alike = Vec::with_capacity(range.len());
         for (at, index) in range.enumerate() {
             if at > 0 && !self.differs_by_head() {
@@ -60,28 +66,32 @@ impl BlockPattern {
                 continue;
             }
             let set = scale.set(self, head(index), false)?;
-            match sets.iter().find(|(_, known)| *known == set) {
-                Some((first, _)) => alike.push(*first),
-                None => {
-                    alike.push(at);
-                    sets.push((at, set));
-                }
+            let parts = set.parts() as u64;
+            let first = *known.entry(set).or_insert(at);
+            if first == at {
+                work = work.saturating_add(parts.saturating_mul(scale.q_blocks as u64));
             }
+            if work > MOST_WORK {
+                return Err(PatternError::TooMuchWork {
+                    work,
+                    limit: MOST_WORK,
+                });
+            }
+            alike.push(first);
         }
-        let of_head = |head: usize| {
-            let at = sets.partition_point(|(first, _)| *first < head);
-            &sets[at].1
-        };
+        let mut sets: Vec<Option<&Set>> = vec![None; alike.len()];
+        known.iter().for_each(|(set, at)| sets[*at] = Some(set));
+        let of_head = |head: usize| sets[head].expect("the first of heads that are alike");
         scale.check_size(&alike, of_head)?;
         let builder = BlockMask::new(alike.len(), grid).causal(causal);
         // Several query blocks of the grid may have one row.
-        let (mut known, mut row) = (None, Vec::new());
+        let (mut last, mut row) = (None, Vec::new());
         builder.build_alike(&alike, |head, i, columns| {
             let at = (head, i / scale.q_parts());
-            if known != Some(at) {
+            if last != Some(at) {
                 row.clear();
                 row.extend(scale.columns(of_head(head), at.1));
-                known = Some(at);
+                last = Some(at);
             }
             row.iter().cloned().for_each(|part| columns.extend(part));
         })

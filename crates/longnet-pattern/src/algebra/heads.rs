@@ -1,7 +1,7 @@
 //! Heads of different kinds: some dilated token by token, some by blocks.
 
 use super::BlockPattern;
-use crate::{BlockGrid, Pattern, PatternError};
+use crate::{BlockGrid, Pattern, PatternError, Tail};
 use std::ops::Range;
 
 /// Neighbouring heads with one pattern of their own: one attention call. The heads of all groups, one after
@@ -37,8 +37,11 @@ impl HeadGroup {
 impl BlockPattern {
     /// The pattern of each head, exactly: as [`mask`](Self::mask), but entries of a list of heads that are
     /// [`Branches`](Self::Branches) and nothing else stay dilated branches, which no blocks can stand for.
-    /// Other heads next to each other have one mask together. Where [`mask`](Self::mask) succeeds it says the same
-    /// in one call.
+    /// Entries that are [`All`](Self::All) are dense without listing a block. Other heads next to each other have one
+    /// mask together. Where [`mask`](Self::mask) succeeds it says the same in one call.
+    ///
+    /// Causal branches have no zero keys, since causal rows never see them, so that they may be used wherever other
+    /// causal patterns are.
     ///
     /// Dilated branches inside of an operator are blocks or an error: their union with a window, say, is no
     /// pattern of either kind.
@@ -67,12 +70,18 @@ impl BlockPattern {
         self.check(heads)?;
         type Group<T> = Result<T, PatternError>;
         let dilated = |heads: Range<usize>, pattern: &Self| -> Group<Option<HeadGroup>> {
-            let Self::Branches(branches) = pattern else {
-                return Ok(None);
+            let pattern = match pattern {
+                Self::All => Pattern::dense(heads.len(), causal),
+                Self::Branches(branches) => {
+                    let mut pattern = branches.dilated(heads.len())?;
+                    pattern.causal = causal;
+                    if causal {
+                        pattern.tail = Tail::Masked;
+                    }
+                    Pattern::Dilated(pattern)
+                }
+                _ => return Ok(None),
             };
-            let mut pattern = branches.dilated(heads.len())?;
-            pattern.causal = causal;
-            let pattern = Pattern::Dilated(pattern);
             Ok(Some(HeadGroup { heads, pattern }))
         };
         let blocks = |range: Range<usize>| -> Group<HeadGroup> {

@@ -1,7 +1,7 @@
 //! From an expression to the set of a head, in blocks.
 
 use super::compile::Scale;
-use super::row::Set;
+use super::row::{Set, Target};
 use super::{BlockPattern, Branches, Level};
 use crate::{PatternError, Tail};
 
@@ -44,7 +44,7 @@ impl Scale {
             },
             BlockPattern::Dilated { rates, reach } => Set::Steps {
                 rates: rates.clone(),
-                reach: *reach,
+                reach: reach / block,
             },
             BlockPattern::Global(tokens) => {
                 let count = tokens / block;
@@ -79,11 +79,11 @@ impl Scale {
             },
             BlockPattern::Density { of, target, seed } => Set::Density {
                 of: Box::new(self.set(of, head, true)?),
-                target: *target,
+                target: Target::new(*target),
                 seed: *seed,
                 head: head.index,
             },
-            BlockPattern::Blocks(pairs) => self.listed(pairs)?,
+            BlockPattern::Blocks(pairs) => self.listed(pairs),
             BlockPattern::BlockBranch { segment, dilation } => Set::Segments {
                 segment: whole("segment", *segment)?,
                 dilation: *dilation,
@@ -111,20 +111,13 @@ impl Scale {
         })
     }
 
-    fn listed(&self, pairs: &[[usize; 2]]) -> Result<Set, PatternError> {
-        let outside = |&&[i, j]: &&[usize; 2]| i >= self.q_blocks || j >= self.k_blocks;
-        if let Some(&[row, column]) = pairs.iter().find(outside) {
-            return Err(PatternError::BlockPair {
-                row,
-                column,
-                q_blocks: self.q_blocks,
-                k_blocks: self.k_blocks,
-            });
-        }
-        let mut pairs = pairs.to_vec();
+    /// The pairs that the grid has.
+    fn listed(&self, pairs: &[[usize; 2]]) -> Set {
+        let inside = |&&[i, j]: &&[usize; 2]| i < self.q_blocks && j < self.k_blocks;
+        let mut pairs: Vec<_> = pairs.iter().filter(inside).copied().collect();
         pairs.sort_unstable();
         pairs.dedup();
-        Ok(Set::Listed(pairs))
+        Set::Listed(pairs)
     }
 
     /// The branches that a head runs, if they are sets of blocks.

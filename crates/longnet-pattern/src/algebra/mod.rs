@@ -34,7 +34,7 @@
 //! |---|---|
 //! | `all`, `empty` | every pair, none |
 //! | `window(1024)` | [`Window`](BlockPattern::Window) |
-//! | `dilated([1, 2, 4], 3)` | [`Dilated`](BlockPattern::Dilated): rates, reach |
+//! | `dilated([1, 2, 4], 1024)` | [`Dilated`](BlockPattern::Dilated): rates, reach |
 //! | `global(128)`, `global_rows(128)`, `global_columns(128)` | [`Global`](BlockPattern::Global) and its halves |
 //! | `sink(128)` | [`Sink`](BlockPattern::Sink) |
 //! | `hierarchical(64/256, 256/1024, 1024/all)` | [`Hierarchical`](BlockPattern::Hierarchical): stride/window a level |
@@ -98,14 +98,15 @@ pub enum BlockPattern {
     ///
     /// Longformer's sliding window, [arXiv 2004.05150](https://arxiv.org/abs/2004.05150), section 3.1.
     Window(usize),
-    /// Blocks at multiples of a rate: `i - j` is 0 or `±r t` for a rate `r` and `1 <= t <= reach`.
+    /// Blocks at multiples of a rate: `i - j` is 0 or `±r t` for a rate `r`, as far as
+    /// `r t <= reach div B`.
     ///
     /// Longformer's dilated window, [arXiv 2004.05150](https://arxiv.org/abs/2004.05150), section 3.1, at
     /// the granularity of blocks.
     Dilated {
         /// Distances between neighbours, in blocks, each at least 1.
         rates: Vec<usize>,
-        /// How many neighbours of each rate are seen on either side.
+        /// How many tokens to either side are reached, whatever the rate: a length, as a window is.
         reach: usize,
     },
     /// The first tokens are seen by all and see all: `i < g` or `j < g` with `g = tokens div B`.
@@ -162,7 +163,8 @@ pub enum BlockPattern {
         #[serde(default)]
         seed: u64,
     },
-    /// Listed pairs, each a query block and a key block, in any order. Pairs outside of the grid are an error.
+    /// Listed pairs, each a query block and a key block, in any order. A sequence too short to have a pair
+    /// goes without it.
     Blocks(Vec<[usize; 2]>),
     /// LongNet's formula on block indices: `i div w == j div w` and
     /// `(i mod w) mod dilation == (j mod w) mod dilation == h mod dilation`, with `w = segment div B`

@@ -5,7 +5,7 @@ use super::ranges::Ranges;
 use std::ops::Range;
 
 /// A set of pairs of blocks. Lengths are in blocks, heads are settled. Equal sets have equal rows.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Set {
     All,
     Empty,
@@ -13,7 +13,7 @@ pub enum Set {
     Band {
         half: usize,
     },
-    /// `i - j` is 0 or `±rate t` with `1 <= t <= reach`.
+    /// `i - j` is 0 or `±rate t` with `rate t <= reach`.
     Steps {
         rates: Vec<usize>,
         reach: usize,
@@ -53,7 +53,7 @@ pub enum Set {
     },
     Density {
         of: Box<Set>,
-        target: f64,
+        target: Target,
         seed: u64,
         head: usize,
     },
@@ -64,7 +64,32 @@ pub enum Set {
     Difference(Box<[Set; 2]>),
 }
 
+/// A share of the blocks, by its bits: equal ones are equal sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Target(u64);
+
+impl Target {
+    pub fn new(share: f64) -> Self {
+        Self(share.to_bits())
+    }
+
+    fn share(self) -> f64 {
+        f64::from_bits(self.0)
+    }
+}
+
 impl Set {
+    /// How many sets and progressions a row is made of.
+    pub fn parts(&self) -> usize {
+        1 + match self {
+            Self::Steps { rates, .. } => rates.len(),
+            Self::Density { of, .. } => of.parts(),
+            Self::Union(of) | Self::Intersection(of) => of.iter().map(Self::parts).sum(),
+            Self::Difference(parts) => parts.iter().map(Self::parts).sum(),
+            _ => 0,
+        }
+    }
+
     /// The key blocks inside of `within` that query block `i` sees, if it may see the first `visible` ones.
     /// `within` is inside of those.
     pub fn row(&self, i: usize, visible: usize, within: Range<usize>) -> Ranges {
@@ -83,8 +108,8 @@ impl Set {
                 let mut columns = Vec::new();
                 columns.extend(within.contains(&i).then_some(i));
                 for &rate in rates {
-                    let before = (i / rate).min(*reach);
-                    let after = (visible.saturating_sub(i + 1) / rate).min(*reach);
+                    let before = i.min(*reach) / rate;
+                    let after = visible.saturating_sub(i + 1).min(*reach) / rate;
                     let all = i - before * rate..i + after * rate + 1;
                     columns.extend(progression(all.start, rate, all.end, &within));
                 }
@@ -150,7 +175,8 @@ impl Set {
             } => {
                 let all = of.row(i, visible, 0..visible);
                 let shuffle = |count| Shuffle::new(count, *seed, *head, i);
-                to_density(all, i, visible, *target, shuffle).intersection(&Ranges::one(within))
+                to_density(all, i, visible, target.share(), shuffle)
+                    .intersection(&Ranges::one(within))
             }
             Self::Listed(pairs) => {
                 let from = pairs.partition_point(|pair| *pair < [i, within.start]);

@@ -35,6 +35,14 @@ impl BlockPattern {
                     "{self} is shorter than a block of {block} tokens and sees nothing; use {block} or more"
                 ));
             }
+            Self::Dilated { rates, reach } => warnings.extend(
+                (rates.iter().filter(|rate| *reach > 0 && reach / block < **rate)).map(|rate| {
+                    format!(
+                        "{self}: a reach shorter than {rate} blocks of {block} tokens holds no step of rate {rate}; use {} or more",
+                        rate.saturating_mul(block)
+                    )
+                }),
+            ),
             Self::Fixed { summary, .. } if *summary > 0 && *summary < block => {
                 warnings.push(format!(
                     "{self}: a summary shorter than a block of {block} tokens is none; use {block} or more"

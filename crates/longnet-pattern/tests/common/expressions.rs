@@ -37,8 +37,7 @@ pub fn has(pattern: &BlockPattern, at: At) -> bool {
         BlockPattern::Window(tokens) => band(*tokens),
         BlockPattern::Dilated { rates, reach } => {
             distance == 0
-                || (rates.iter())
-                    .any(|r| distance.is_multiple_of(*r) && (1..=*reach).contains(&(distance / r)))
+                || (rates.iter()).any(|r| distance.is_multiple_of(*r) && distance <= reach / block)
         }
         BlockPattern::Global(tokens) => i < tokens / block || j < tokens / block,
         BlockPattern::GlobalRows(tokens) => i < tokens / block,
@@ -92,7 +91,7 @@ pub fn leaf(
         Just(BlockPattern::All),
         Just(BlockPattern::Empty),
         tokens().prop_map(BlockPattern::Window),
-        (prop::collection::vec(1usize..6, 0..4), 0usize..5)
+        (prop::collection::vec(1usize..6, 0..4), tokens())
             .prop_map(|(rates, reach)| BlockPattern::Dilated { rates, reach }),
         tokens().prop_map(BlockPattern::Global),
         tokens().prop_map(BlockPattern::GlobalRows),

@@ -1,15 +1,18 @@
 //! Values that are out of range or at odds with each other.
 
 use super::sections::AttentionKind;
-use super::sections::{Decay, NumberFormat, OptimizerKind};
+use super::sections::{Decay, Documents, NumberFormat, OptimizerKind};
 use super::stage::largest;
 use super::value::Value;
 use super::{ConfigError, Origin, Recompute, Resolved, Stage};
 use crate::data::tokenizer::BYTE;
 use crate::optim::Settings;
 use burn::tensor::DType;
+use burn_longnet::attention::AdaptiveAttentionConfig;
 use burn_longnet::model::Positions;
-use burn_longnet::pattern::{BlockGrid, DilatedPattern};
+use burn_longnet::pattern::{
+    BlockGrid, BlockPattern, DilatedPattern, HeadAssignment, HeadOffset, MixGradient,
+};
 
 /// All problems of a config whose types are right.
 pub(super) fn check(resolved: &Resolved) -> Vec<ConfigError> {
@@ -205,14 +208,22 @@ impl Problems<'_> {
             "is read by block-sparse layers only; add \"block-sparse\" to attention.kind or leave it out".into()
         });
         if let Some(pattern) = &a.pattern {
-            let grid = BlockGrid::square(self.resolved.config.data.context.max(1), a.block.max(1));
-            let error = pattern.head_groups(m.heads.max(1), grid, true).err();
+            // Prompts begin with one token; no training sequence is longer than the context.
+            let context = self.resolved.config.data.context.max(1);
+            let error = [1, context].into_iter().find_map(|n| {
+                let grid = BlockGrid::square(n, a.block.max(1));
+                pattern.head_groups(m.heads.max(1), grid, true).err()
+            });
             let keys = ["attention.pattern", "attention.block", "model.heads"];
             self.require(error.is_none(), &keys, || {
                 error.map_or_else(String::new, |e| e.to_string())
             });
         }
+        if has(AttentionKind::Adaptive) {
+            self.adaptive();
+        }
         if !has(AttentionKind::Dilated) {
+            self.dilated_only();
             return;
         }
         let keys = ["attention.segments", "attention.dilations"];
@@ -220,6 +231,41 @@ impl Problems<'_> {
             .and_then(|builder| builder.build());
         let message = pattern.err().map(|e| e.to_string());
         self.require(message.is_none(), &keys, || message.unwrap_or_default());
+    }
+
+    fn adaptive(&mut self) {
+        let config = &self.resolved.config;
+        let (m, a, d) = (&config.model, &config.attention, &config.data);
+        let masked = d.documents == Documents::Masked;
+        self.require(!masked, &["data.documents", "attention.kind"], || {
+            "adaptive layers choose blocks by means over all documents in them, so documents would know of each other; use documents = \"continuous\", or other kinds of attention".into()
+        });
+        let (heads, block) = (m.heads.max(1), a.block.max(1));
+        let attention = AdaptiveAttentionConfig::new(heads, 1, 1).with_block(block);
+        let error = attention.check_length(d.context).err();
+        let keys = ["attention.block", "model.heads", "data.context"];
+        self.require(error.is_none(), &keys, || {
+            error.map_or_else(String::new, |e| e.to_string())
+        });
+    }
+
+    /// What only dilated branches read must not be set where there are none.
+    fn dilated_only(&mut self) {
+        let a = &self.resolved.config.attention;
+        let branches = a.pattern.as_ref().is_some_and(has_branches);
+        for (key, set) in [
+            ("attention.assignment", a.assignment != HeadAssignment::All),
+            ("attention.offset", a.offset != HeadOffset::Modulo),
+        ] {
+            self.require(!set, &[key, "attention.kind"], || {
+                "is read by dilated layers only, and there is none; leave it out (branches of a pattern have options of their own)".into()
+            });
+        }
+        let set = a.gradient != MixGradient::Exact;
+        let keys = ["attention.gradient", "attention.kind"];
+        self.require(!set || branches, &keys, || {
+            "is about mixing dilated branches, and no layer has any; leave it out".into()
+        });
     }
 
     fn data(&mut self) {
@@ -483,6 +529,15 @@ impl Problems<'_> {
         self.require(ok, &["eval.pairs"], || {
             "must be numbers from 1 to 676, the number of keys of two letters".into()
         });
+    }
+}
+
+/// Whether heads of a pattern are dilated branches.
+fn has_branches(pattern: &BlockPattern) -> bool {
+    match pattern {
+        BlockPattern::Branches(_) => true,
+        BlockPattern::Heads(entries) => entries.iter().any(|entry| has_branches(&entry.pattern)),
+        _ => false,
     }
 }
 

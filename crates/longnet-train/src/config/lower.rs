@@ -54,16 +54,25 @@ impl Config {
     ///
     /// # Panics
     ///
-    /// If the config was not checked, or a pattern of blocks cannot be built at this length.
+    /// If the config was not checked, or `n` is longer than its context and a pattern of blocks cannot be built
+    /// at this length.
     pub fn layer_groups(&self, n: usize) -> Vec<(usize, Vec<HeadGroup>)> {
         let (lm, layers) = (self.language_model(), self.model.layers);
-        let kinds = self.attention.kind.len();
-        let of = |kind: usize| {
-            let groups = lm.head_groups(kind, n);
-            let groups = groups.unwrap_or_else(|error| panic!("{error}"));
-            ((layers - kind).div_ceil(kinds), groups)
-        };
-        (0..kinds.min(layers)).map(of).collect()
+        let kinds = &self.attention.kind;
+        let mut all: Vec<(AttentionKind, usize, Vec<HeadGroup>)> = Vec::new();
+        for (layer, kind) in kinds.iter().enumerate().take(layers) {
+            let count = (layers - layer).div_ceil(kinds.len());
+            match all.iter_mut().find(|(known, ..)| known == kind) {
+                Some((_, layers, _)) => *layers += count,
+                None => {
+                    let groups = lm.head_groups(layer, n);
+                    let groups = groups.unwrap_or_else(|error| panic!("{error}"));
+                    all.push((*kind, count, groups));
+                }
+            }
+        }
+        let without_kind = |(_, layers, groups)| (layers, groups);
+        all.into_iter().map(without_kind).collect()
     }
 }
 

@@ -180,15 +180,15 @@ section! {
         block: usize = 128,
         /// adaptive: key blocks that a block of queries sees, its own among them.
         top_k: usize = 8,
-        /// adaptive: how blocks are scored: learned, or mean (of their vectors, without parameters).
+        /// adaptive: how blocks are scored: learned (not with xpos), or mean (of their vectors, without parameters).
         scorer: BlockScorer = BlockScorer::Learned,
         /// dilated: segment length of each branch, in tokens.
         segments: Vec<usize> = vec![2048, 4096, 8192, 16384, 32768],
         /// dilated: dilation rate of each branch.
         dilations: Vec<usize> = vec![1, 2, 4, 6, 12],
-        /// Which heads run which branches: all (every head every branch) or grouped.
+        /// dilated: which heads run which branches: all (every head every branch) or grouped.
         assignment: HeadAssignment = HeadAssignment::All,
-        /// Which residue a head takes: modulo (the paper) or by-group (torchscale).
+        /// dilated: which residue a head takes: modulo (the paper) or by-group (torchscale).
         offset: HeadOffset = HeadOffset::Modulo,
         /// Gradient of the branch mix: exact, or detached as torchscale trains.
         gradient: MixGradient = MixGradient::Exact,
@@ -218,7 +218,7 @@ section! {
         tokenizer: String = "byte".into(),
         /// Token after each document. Empty: the tokenizer's usual one, such as <|endoftext|>; with byte none.
         end_token: String = "".into(),
-        /// What tokens see of other documents: continuous (all) or masked (nothing).
+        /// What tokens see of other documents: continuous (all) or masked (nothing; not with adaptive layers).
         documents: Documents = Documents::Continuous,
         /// Tokens of one training sequence.
         context: usize = 4096,

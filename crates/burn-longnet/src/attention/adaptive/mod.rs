@@ -12,6 +12,9 @@ use crate::dropout::derive_seed;
 use crate::error::{ConfigError, check, check_dropout, check_finite, check_positive, check_size};
 use crate::functional::{AttentionOptions, sparse_attention};
 use crate::pattern::{BlockGrid, Dropout, Pattern, Precision, Span};
+use crate::position::AttentionPosition;
+use crate::precision::wide;
+use crate::rowwise::linear;
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
 use burn::nn::{Linear, LinearConfig};
@@ -75,13 +78,22 @@ pub struct AdaptiveAttentionConfig {
 /// If causal, a block of queries is pooled from the positions up to its first one: neither a choice nor a gate
 /// depends on what a row may not see.
 ///
-/// The choice is made on the device, with tensor operations and without reading anything back. A chosen block other than the own one
-/// enters with `ln sigmoid(score / temperature)` added to its attention scores, so the gradient reaches the
-/// scorer; a hidden one with `-inf`, which the kernels skip. Scoring takes time and memory in proportion to the
-/// square of the number of blocks.
+/// The choice is made on the device, with tensor operations. Noise is made on the host, from the seed, and
+/// uploaded; nothing is read back but the seed, and that only where none is given and one is drawn. A chosen block
+/// other than the own one enters with `ln sigmoid(score / temperature)` added to its attention scores, so the
+/// gradient reaches the scorer; a hidden one with `-inf`, which the kernels skip. Scores, choice and gates are in
+/// f32 whatever the dtype of queries and keys (f64 for f64).
 ///
-/// It is self-attention over whole sequences: queries and keys are the same positions. Pooling counts padding
-/// and other documents like anything else; attention does not see them.
+/// Scoring takes time and memory in proportion to the square of the number of blocks, and choosing `top_k` times
+/// that, unless all blocks are seen anyway.
+///
+/// It is self-attention over whole sequences: queries and keys are the same positions. Padding is left out of
+/// pooling. Documents are not: attention does not see other documents, but which blocks of its own one a query
+/// sees, and their gates, depend on what stands beside it in the same blocks. Where documents must not know of each
+/// other, give each a sequence of its own.
+///
+/// A learned scorer projects queries and keys as they come. Those of xPos have factors that depend on the length
+/// of the sequence and cancel only in products of a query with a key, so the two do not go together.
 ///
 /// Should be created with [AdaptiveAttentionConfig].
 #[derive(Module, Debug)]
@@ -121,6 +133,22 @@ impl AdaptiveAttentionConfig {
         check_dropout("dropout", self.dropout)
     }
 
+    /// Whether sequences of `n` tokens can be attended to: scores of all pairs of blocks are numbered in 32 bits.
+    ///
+    /// # Errors
+    ///
+    /// The blocks are too many.
+    pub fn check_length(&self, n: usize) -> Result<(), ConfigError> {
+        let blocks = n.div_ceil(self.block);
+        let scores = blocks as u128 * blocks as u128 * self.n_heads as u128;
+        let problem = format!(
+            "{n} tokens are {blocks} blocks, and {} heads would score {scores} pairs of them, more than {}; use larger blocks",
+            self.n_heads,
+            i32::MAX
+        );
+        check(scores <= i32::MAX as u128, "block", self.block, problem)
+    }
+
     /// Initialize a new [adaptive attention](AdaptiveAttention) module.
     ///
     /// # Panics
@@ -143,6 +171,20 @@ impl AdaptiveAttentionConfig {
             candidates: Candidates::default(),
         }
     }
+}
+
+/// `Ok` if blocks can be scored by queries and keys with `position` in them.
+pub(crate) fn check_scorer(
+    scorer: BlockScorer,
+    position: AttentionPosition,
+) -> Result<(), ConfigError> {
+    let is_xpos = matches!(position, AttentionPosition::XPos { .. });
+    check(
+        !(is_xpos && scorer == BlockScorer::Learned),
+        "positions",
+        "xpos",
+        "a learned scorer of blocks would see xPos's factors, which change with the length of the sequence; use positions = rotary, or scorer = mean",
+    )
 }
 
 impl ModuleDisplay for AdaptiveAttention {
@@ -173,7 +215,8 @@ impl SparseAttention for AdaptiveAttention {
 
     /// # Panics
     ///
-    /// As the trait says, and if queries and keys are not the same positions from 0 on.
+    /// As the trait says, if queries and keys are not the same positions from 0 on, and if
+    /// [`check_length`](AdaptiveAttentionConfig::check_length) fails.
     fn attend(&self, input: AttentionInput) -> Tensor<4> {
         let AdaptiveAttentionConfig {
             block,
@@ -194,11 +237,25 @@ impl SparseAttention for AdaptiveAttention {
         let seed = (noisy || dropout > 0.0)
             .then(|| input.seed.resolve(&device))
             .flatten();
+        let options = AttentionOptions {
+            scale,
+            precision,
+            dropout: seed
+                .filter(|_| dropout > 0.0)
+                .map(|seed| Dropout { p: dropout, seed }),
+            mask_pad: input.mask_pad,
+            documents: input.documents,
+            ..AttentionOptions::default()
+        };
+        if n == 0 {
+            let none = Pattern::dense(self.config.n_heads, causal);
+            return sparse_attention(input.query, input.key, input.value, &none, &options);
+        }
         let blocks = n.div_ceil(block);
         let mask = self.candidates.mask(&self.config, blocks);
-        let scores = self.scores(&input.query, &input.key);
+        let scores = self.scores(&input.query, &input.key, options.mask_pad.as_ref());
         let noise = seed
-            .filter(|_| noisy)
+            .filter(|_| noisy && self.config.top_k < blocks)
             .map(|seed| select::gumbel(&scores, derive_seed(seed, 1), self.config.gumbel));
         let chosen = select::best(
             scores.clone().detach().inner(),
@@ -208,15 +265,8 @@ impl SparseAttention for AdaptiveAttention {
         );
         let bias = self.bias(scores, chosen);
         let options = AttentionOptions {
-            scale,
-            precision,
-            dropout: seed
-                .filter(|_| dropout > 0.0)
-                .map(|seed| Dropout { p: dropout, seed }),
-            mask_pad: input.mask_pad,
-            documents: input.documents,
             bias: Some(self.candidates.listed(bias, causal)),
-            ..AttentionOptions::default()
+            ..options
         };
         sparse_attention(input.query, input.key, input.value, &mask.into(), &options)
     }
@@ -249,7 +299,12 @@ impl AdaptiveAttention {
     /// The score of each block of keys for each block of queries, over the temperature:
     /// `[batch, heads, blocks, blocks]`. If causal, that of a block before the queries' own, the only ones that
     /// are looked at, depends on nothing that a row of theirs may not see.
-    fn scores(&self, query: &Tensor<4>, key: &Tensor<4>) -> Tensor<4> {
+    fn scores(
+        &self,
+        query: &Tensor<4>,
+        key: &Tensor<4>,
+        padding: Option<&Tensor<2, Bool>>,
+    ) -> Tensor<4> {
         let AdaptiveAttentionConfig {
             n_heads,
             block,
@@ -263,12 +318,14 @@ impl AdaptiveAttention {
                 // Nothing is learned through a choice.
                 None => x.clone().detach(),
             };
-            let x = match before {
-                true => pool::means_before(x, block),
-                false => pool::means(x, block),
+            let dtype = wide(x.dtype());
+            let means = match before {
+                true => pool::means_before,
+                false => pool::means,
             };
+            let x = pool::without_padding(x.cast(dtype), padding, block, means);
             match projection {
-                Some(projection) => projection.forward(x),
+                Some(projection) => linear(x, projection.weight.val().cast(dtype), None),
                 None => x,
             }
         };

@@ -1,6 +1,6 @@
 //! Blocks of positions as one vector each.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Bool, Tensor};
 
 /// The means of blocks of `block` positions, the last of which may be shorter: `[batch, heads, n, d]` to
 /// `[batch, heads, blocks, d]`.
@@ -35,6 +35,33 @@ pub(super) fn means_before(x: Tensor<4>, block: usize) -> Tensor<4> {
             Tensor::cat(vec![first, rest], 2)
         }
     }
+}
+
+/// What `means` gives of the positions that are no padding; `[batch, n]`, true is padding. Zero where all are.
+pub(super) fn without_padding(
+    x: Tensor<4>,
+    padding: Option<&Tensor<2, Bool>>,
+    block: usize,
+    means: fn(Tensor<4>, usize) -> Tensor<4>,
+) -> Tensor<4> {
+    let Some(padding) = padding else {
+        return means(x, block);
+    };
+    let [batch, _, n, _] = x.dims();
+    let padding = padding.clone().inner().reshape([batch, 1, n, 1]);
+    let like = x
+        .clone()
+        .detach()
+        .inner()
+        .slice([0..batch, 0..1, 0..n, 0..1]);
+    let kept = like.ones_like().mask_fill(padding.clone(), 0.0);
+    let share = means(kept, block).clamp_min(0.5 / block as f64);
+    let padding = padding.expand(x.dims());
+    let (padding, share) = match x.is_autodiff() {
+        true => (padding.autodiff(), Tensor::from_inner(share)),
+        false => (padding, share),
+    };
+    means(x.mask_fill(padding, 0.0), block) / share
 }
 
 #[cfg(test)]

@@ -37,8 +37,11 @@ pub(super) fn best(
         left = left.mask_fill(future, LOWEST);
     }
     left = left.mask_fill(own.clone(), LOWEST);
+    if top_k >= blocks {
+        return own.bool_or(left.greater_elem(LOWEST));
+    }
     let mut chosen = own;
-    for _ in 1..top_k.min(blocks) {
+    for _ in 1..top_k {
         let (best, at) = left.clone().max_dim_with_indices(3);
         // A block of queries may have fewer blocks to choose from.
         let is_one = best.greater_elem(LOWEST).expand(shape);

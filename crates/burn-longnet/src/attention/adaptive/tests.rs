@@ -2,10 +2,13 @@
 
 use super::super::{AttentionInput, SparseAttention};
 use super::*;
+use crate::attention::{
+    MhaInput, MultiHeadAdaptiveAttentionConfig, MultiHeadBlockSparseAttentionConfig,
+};
 use crate::dropout::DropoutSeed;
 use burn::module::{Module, Param};
 use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
-use burn::tensor::{Distribution, Int, TensorData, Tolerance};
+use burn::tensor::{DType, Distribution, FloatDType, Int, TensorData, Tolerance};
 
 fn random(shape: [usize; 4], device: &Device) -> Tensor<4> {
     Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
@@ -15,7 +18,7 @@ fn random(shape: [usize; 4], device: &Device) -> Tensor<4> {
 fn dense(module: &AdaptiveAttention, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
     let config = module.config();
     let [batch, heads, n, d] = q.dims();
-    let scores = module.scores(&q, &k);
+    let scores = module.scores(&q, &k, None);
     let chosen = select::best(scores.clone().inner(), None, config.top_k, config.causal);
     let bias = module.bias(scores, chosen).clamp_min(-1e30);
     // A value for each pair of positions.
@@ -148,6 +151,14 @@ fn the_own_block_is_always_chosen_and_never_more_than_asked_for() {
     let nan = random([1, 1, 4, 4], &device) * f64::NAN;
     let chosen = select::best(nan, None, 3, true).int().sum();
     assert_eq!(chosen.into_scalar::<i64>(), 4);
+    // Nor where there is room for all.
+    let nan = random([1, 1, 4, 4], &device) * f64::NAN;
+    let chosen = select::best(nan, None, 4, true).int().sum();
+    assert_eq!(chosen.into_scalar::<i64>(), 4);
+    for (causal, all) in [(true, 10), (false, 16)] {
+        let chosen = select::best(random([1, 1, 4, 4], &device), None, 9, causal);
+        assert_eq!(chosen.int().sum().into_scalar::<i64>(), all);
+    }
 }
 
 #[test]
@@ -207,7 +218,7 @@ fn the_scorer_learns_to_find_the_one_block_that_matters() {
     };
     let finds = |module: &AdaptiveAttention, round: usize| {
         let (q, k, _, marked) = batch(round);
-        let scores = module.clone().valid().scores(&q, &k);
+        let scores = module.clone().valid().scores(&q, &k, None);
         let chosen = select::best(scores, None, 2, true);
         let chosen: Vec<i64> = chosen.int().into_data().iter::<i64>().collect();
         let found = |&(b, m): &(usize, &usize)| chosen[(b * BLOCKS + BLOCKS - 1) * BLOCKS + m] == 1;
@@ -235,4 +246,267 @@ fn the_scorer_learns_to_find_the_one_block_that_matters() {
         before < 0.1 && after > 0.99,
         "{before} before, {after} after"
     );
+}
+
+/// What the module says, by loops over numbers in f64.
+struct Numbers {
+    heads: usize,
+    kv_heads: usize,
+    n: usize,
+    d: usize,
+    block: usize,
+    top_k: usize,
+    causal: bool,
+    q: Vec<f64>,
+    k: Vec<f64>,
+    v: Vec<f64>,
+    /// Projections of pooled queries and keys, `[d, d]` each.
+    weights: Option<[Vec<f64>; 2]>,
+}
+
+impl Numbers {
+    /// The mean of some rows, projected.
+    fn pooled(
+        &self,
+        x: &[f64],
+        head: usize,
+        rows: std::ops::Range<usize>,
+        which: usize,
+    ) -> Vec<f64> {
+        let d = self.d;
+        let count = rows.len() as f64;
+        let at = |row: usize, c: usize| x[(head * self.n + row) * d + c];
+        let mean: Vec<f64> = (0..d)
+            .map(|c| rows.clone().map(|row| at(row, c)).sum::<f64>() / count)
+            .collect();
+        match &self.weights {
+            None => mean,
+            Some(weights) => (0..d)
+                .map(|to| {
+                    (0..d)
+                        .map(|from| mean[from] * weights[which][from * d + to])
+                        .sum()
+                })
+                .collect(),
+        }
+    }
+
+    fn attention(&self) -> Vec<f64> {
+        let Self {
+            heads,
+            kv_heads,
+            n,
+            d,
+            block,
+            causal,
+            ..
+        } = *self;
+        let blocks = n.div_ceil(block);
+        let mut out = Vec::new();
+        for head in 0..heads {
+            let kv = head / (heads / kv_heads);
+            // The gate of each chosen block of keys, in logarithms, by block of queries.
+            let chosen: Vec<Vec<Option<f64>>> = (0..blocks)
+                .map(|i| {
+                    let rows = match causal {
+                        true => (i * block + 1).saturating_sub(block)..i * block + 1,
+                        false => i * block..n.min((i + 1) * block),
+                    };
+                    let query = self.pooled(&self.q, head, rows, 0);
+                    let mut others: Vec<(f64, usize)> = (0..blocks)
+                        .filter(|&j| j != i && (!causal || j < i))
+                        .map(|j| {
+                            let key =
+                                self.pooled(&self.k, kv, j * block..n.min((j + 1) * block), 1);
+                            let dot: f64 = query.iter().zip(&key).map(|(a, b)| a * b).sum();
+                            (dot / (d as f64).sqrt(), j)
+                        })
+                        .collect();
+                    others.sort_by(|a, b| b.0.total_cmp(&a.0));
+                    let mut gates = vec![None; blocks];
+                    gates[i] = Some(0.0);
+                    for (score, j) in others.into_iter().take(self.top_k - 1) {
+                        let gate = -(-score).exp().ln_1p();
+                        gates[j] = Some(if self.weights.is_some() { gate } else { 0.0 });
+                    }
+                    gates
+                })
+                .collect();
+            for i in 0..n {
+                let end = if causal { i + 1 } else { n };
+                let weights: Vec<(usize, f64)> = (0..end)
+                    .filter_map(|j| {
+                        let gate = chosen[i / block][j / block]?;
+                        let dot: f64 = (0..d)
+                            .map(|c| self.q[(head * n + i) * d + c] * self.k[(kv * n + j) * d + c])
+                            .sum();
+                        Some((j, (dot / (d as f64).sqrt() + gate).exp()))
+                    })
+                    .collect();
+                let sum: f64 = weights.iter().map(|(_, w)| w).sum();
+                out.extend((0..d).map(|c| {
+                    let of = |(j, w): &(usize, f64)| w * self.v[(kv * n + j) * d + c];
+                    weights.iter().map(of).sum::<f64>() / sum
+                }));
+            }
+        }
+        out
+    }
+}
+
+#[test]
+fn it_is_what_loops_over_numbers_give() {
+    let device = Device::default();
+    let list = |x: &Tensor<4>| x.to_data().iter::<f64>().collect::<Vec<_>>();
+    let (heads, kv_heads, d) = (6, 2, 4);
+    for (n, block, top_k, causal, scorer) in [
+        (43, 8, 3, true, BlockScorer::Learned),
+        (43, 8, 3, false, BlockScorer::Learned),
+        (40, 4, 2, true, BlockScorer::Mean),
+        (9, 4, 3, false, BlockScorer::Mean),
+    ] {
+        let module = AdaptiveAttentionConfig::new(heads, d, top_k)
+            .with_block(block)
+            .with_causal(causal)
+            .with_scorer(scorer)
+            .init(&device);
+        let q = random([1, heads, n, d], &device);
+        let [k, v] = [(); 2].map(|()| random([1, kv_heads, n, d], &device));
+        let weight = |projection: &Option<Linear>| {
+            let weight = projection.as_ref().map(|p| p.weight.val().into_data());
+            weight.map(|data| data.iter::<f64>().collect::<Vec<_>>())
+        };
+        let weights = weight(&module.query_score).zip(weight(&module.key_score));
+        let numbers = Numbers {
+            heads,
+            kv_heads,
+            n,
+            d,
+            block,
+            top_k,
+            causal,
+            q: list(&q),
+            k: list(&k),
+            v: list(&v),
+            weights: weights.map(|(query, key)| [query, key]),
+        };
+        let got = list(&module.attend(AttentionInput::new(q, k, v)));
+        for (got, want) in got.iter().zip(numbers.attention()) {
+            assert!((got - want).abs() < 2e-5, "{got} {want}");
+        }
+    }
+}
+
+#[test]
+fn padding_changes_nothing_whatever_it_holds() {
+    let device = Device::default();
+    for (scorer, causal) in [
+        (BlockScorer::Learned, true),
+        (BlockScorer::Learned, false),
+        (BlockScorer::Mean, true),
+    ] {
+        let module = AdaptiveAttentionConfig::new(2, 4, 2)
+            .with_block(4)
+            .with_causal(causal)
+            .with_scorer(scorer)
+            .init(&device);
+        let [q, k, v] = [(); 3].map(|()| random([1, 2, 30, 4], &device));
+        let index = Tensor::<1, Int>::arange(0..30, &device);
+        // Single positions, and all of the third block.
+        let padding = index.clone().remainder_scalar(7).equal_elem(3);
+        let padding = padding.bool_or(index.div_scalar(4).equal_elem(2));
+        let with = |value: f64| {
+            let hide = |x: &Tensor<4>| {
+                let padding = padding.clone().reshape([1, 1, 30, 1]).expand(x.dims());
+                x.clone().mask_fill(padding, value)
+            };
+            let input = AttentionInput::new(hide(&q), hide(&k), v.clone())
+                .mask_pad(padding.clone().unsqueeze::<2>());
+            let rows = padding.clone().reshape([1, 1, 30, 1]).expand([1, 2, 30, 4]);
+            module.attend(input).mask_fill(rows, 0.0).into_data()
+        };
+        let plain = with(0.0);
+        assert_eq!(plain, with(1e9));
+        assert_eq!(plain, with(f64::NAN));
+    }
+}
+
+#[test]
+fn blocks_are_scored_in_f32_where_queries_have_fewer_bits() {
+    let device = Device::default();
+    let module = AdaptiveAttentionConfig::new(2, 8, 2)
+        .with_block(16)
+        .with_causal(true)
+        .init(&device);
+    let half = |x: Tensor<4>| x.cast(FloatDType::BF16);
+    let [q, k] = [(); 2].map(|()| half(random([1, 2, 100, 8], &device) + 3.0));
+    let scores = module.scores(&q, &k, None);
+    assert_eq!(scores.dtype(), DType::F32);
+    let want = module.scores(&q.cast(FloatDType::F32), &k.cast(FloatDType::F32), None);
+    assert_eq!(scores.into_data(), want.into_data());
+}
+
+#[test]
+fn an_empty_sequence_has_an_empty_result() {
+    let device = Device::default();
+    let module = AdaptiveAttentionConfig::new(2, 4, 2)
+        .with_causal(true)
+        .init(&device);
+    let x = || Tensor::<4>::zeros([1, 2, 0, 4], &device);
+    let out = module.attend(AttentionInput::new(x(), x(), x()));
+    assert_eq!(out.dims(), [1, 2, 0, 4]);
+}
+
+#[test]
+fn too_many_blocks_are_refused_before_they_are_scored() {
+    let config = AdaptiveAttentionConfig::new(1024, 4, 4096).with_block(1);
+    let error = config.check_length(4096).unwrap_err().to_string();
+    assert!(
+        error.contains("block = 1") && error.contains("use larger blocks"),
+        "{error}"
+    );
+    config.check_length(1024).unwrap();
+    config.with_block(16).check_length(4096).unwrap();
+}
+
+#[test]
+fn with_room_for_all_blocks_multi_head_attention_is_that_over_all_pairs() {
+    let device = Device::default().autodiff();
+    let position = AttentionPosition::xpos();
+    let adaptive = MultiHeadAdaptiveAttentionConfig::new(16, 4, 99)
+        .with_block(8)
+        .with_n_kv_heads(Some(2))
+        .with_causal(true)
+        .with_scorer(BlockScorer::Mean)
+        .with_position(position);
+    let learned = adaptive.clone().with_scorer(BlockScorer::Learned);
+    let error = learned.validate().unwrap_err().to_string();
+    assert!(error.contains("rotary"), "{error}");
+    let adaptive = adaptive.init(&device);
+    let mut all = MultiHeadBlockSparseAttentionConfig::new(16, 4, "all".parse().unwrap())
+        .with_block(8)
+        .with_n_kv_heads(Some(2))
+        .with_causal(true)
+        .with_position(position)
+        .init(&device);
+    all.query = adaptive.query.clone();
+    all.key = adaptive.key.clone();
+    all.value = adaptive.value.clone();
+    all.output = adaptive.output.clone();
+    let x = Tensor::<3>::random([2, 43, 16], Distribution::Normal(0.0, 1.0), &device);
+    let input = || MhaInput::self_attn(x.clone()).seed(DropoutSeed::Off);
+    let weight = &adaptive.key.as_ref().unwrap().weight;
+    let of = |context: Tensor<3>| {
+        let gradients = context.clone().powi_scalar(2).sum().backward();
+        let gradient = weight.val().grad(&gradients).unwrap();
+        (context.inner(), gradient)
+    };
+    let (got, got_gradient) = of(adaptive.forward(input()).context);
+    let (want, want_gradient) = of(all.forward(input()).context);
+    let tolerance = || Tolerance::<f32>::rel_abs(1e-4, 1e-4);
+    got.into_data()
+        .assert_approx_eq::<f32>(&want.into_data(), tolerance());
+    got_gradient
+        .into_data()
+        .assert_approx_eq::<f32>(&want_gradient.into_data(), tolerance());
 }

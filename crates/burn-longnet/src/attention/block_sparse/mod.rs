@@ -9,7 +9,9 @@ use super::dilated::AttentionInput;
 use crate::dropout::derive_seed;
 use crate::error::{ConfigError, check_dropout, check_finite, check_size};
 use crate::functional::{AttentionOptions, sparse_attention};
-use crate::pattern::{BlockGrid, BlockPattern, Dropout, Pattern, Precision, Span};
+use crate::pattern::{
+    BlockGrid, BlockPattern, DilatedPattern, Dropout, MixGradient, Pattern, Precision, Span,
+};
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
 use burn::tensor::Tensor;
@@ -31,6 +33,10 @@ pub struct BlockSparseAttentionConfig {
     /// Whether a position sees only itself and earlier ones. Default: false
     #[config(default = false)]
     pub causal: bool,
+    /// How the weights that mix the branches of dilated heads are treated in the backward pass; blocks have none.
+    /// Default: exact
+    #[config(default = "MixGradient::Exact")]
+    pub gradient: MixGradient,
     /// How exact the products of f32 tensors must be. Default: highest
     #[config(default = "Precision::Highest")]
     pub precision: Precision,
@@ -79,6 +85,30 @@ impl BlockSparseAttentionConfig {
         let key_block = self.key_block.unwrap_or(self.block);
         let (q_end, k_end) = (span.q_start + span.n_q, span.k_start + span.n_k);
         BlockGrid::cross(q_end, k_end, self.block, key_block)
+    }
+
+    /// A pattern whose segments hold every visible pair, at any length: that of the branches, if all heads are
+    /// dilated, and else dense.
+    pub(crate) fn enclosing(&self) -> Result<Pattern, ConfigError> {
+        let lists = match &self.pattern {
+            BlockPattern::Branches(branches) => vec![Some(branches)],
+            BlockPattern::Heads(entries) => {
+                let branches = entries.iter().map(|entry| match &entry.pattern {
+                    BlockPattern::Branches(branches) => Some(branches),
+                    _ => None,
+                });
+                branches.collect()
+            }
+            _ => vec![None],
+        };
+        let lists: Option<Vec<_>> = lists.into_iter().collect();
+        let branches = lists.iter().flatten().flat_map(|list| &list.branches);
+        let branches: Vec<_> = branches.copied().collect();
+        if branches.is_empty() {
+            return Ok(Pattern::dense(self.n_heads, self.causal));
+        }
+        let all = DilatedPattern::new(self.n_heads, branches).causal(self.causal);
+        Ok(all.build()?)
     }
 
     /// Whether [`init`](Self::init) will succeed.
@@ -164,6 +194,10 @@ impl BlockSparseAttention {
         let results = groups.iter().enumerate().map(|(number, group)| {
             let options = AttentionOptions {
                 scale: config.scale,
+                gradient: match group.pattern {
+                    Pattern::Dilated(_) => config.gradient,
+                    _ => MixGradient::Exact,
+                },
                 precision: config.precision,
                 // Groups count their heads from 0: a seed for each.
                 dropout: seed.map(|seed| Dropout {
@@ -200,10 +234,13 @@ impl BlockSparseAttention {
 }
 
 impl SparseAttention for BlockSparseAttention {
-    /// The pattern of the blocks, or of the first group of heads where heads are of several kinds.
+    /// The pattern of the blocks, or where heads are of several kinds one that holds the pairs of all.
     fn pattern_over(&self, span: Span) -> Pattern {
         let groups = self.plans.groups(&self.config, self.config.grid(span));
-        groups[0].pattern.clone()
+        match &groups[..] {
+            [group] => group.pattern.clone(),
+            _ => self.config.enclosing().expect("validated"),
+        }
     }
 
     fn attend(&self, input: AttentionInput) -> Tensor<4> {

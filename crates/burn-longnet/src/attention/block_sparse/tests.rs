@@ -2,7 +2,14 @@
 
 use super::super::DilatedAttentionConfig;
 use super::*;
-use crate::attention::branches;
+use crate::attention::{
+    MhaInput, MultiHeadBlockSparseAttention, MultiHeadBlockSparseAttentionConfig, branches,
+};
+use crate::dropout::DropoutSeed;
+use crate::functional::Documents;
+use crate::position::AttentionPosition;
+use burn::module::{Module, Param};
+use burn::tensor::Int;
 use burn::tensor::{Bool, Device, Distribution, TensorData, Tolerance};
 
 fn random(shape: [usize; 4]) -> Tensor<4> {
@@ -136,4 +143,190 @@ fn a_cached_length_gives_the_same_and_others_their_own() {
 fn a_list_of_other_heads_is_refused() {
     let pattern = "[window(8) x 3]".parse().unwrap();
     BlockSparseAttentionConfig::new(4, pattern).init();
+}
+
+/// Gradients of q, k and v.
+fn gradients(out: Tensor<4>, inputs: &[Tensor<4>; 3]) -> [Tensor<4>; 3] {
+    let grads = out.powi_scalar(3).sum().backward();
+    [0, 1, 2].map(|i| inputs[i].grad(&grads).unwrap())
+}
+
+fn leaf(shape: [usize; 4]) -> Tensor<4> {
+    Tensor::from_inner(random(shape)).require_grad()
+}
+
+#[test]
+fn gradients_of_repeated_kv_heads_spans_padding_and_documents_are_those_of_all_pairs() {
+    let (n_q, n_k) = (13, 45);
+    // The second group has one query head of the first kv head and all of the second.
+    let module = BlockSparseAttentionConfig::new(
+        6,
+        "[branches(16/1) x 2, window(16) | sink(8) x 4]"
+            .parse()
+            .unwrap(),
+    )
+    .with_block(8)
+    .with_causal(true)
+    .init();
+    let inputs = [
+        leaf([2, 6, n_q, 4]),
+        leaf([2, 2, n_k, 4]),
+        leaf([2, 2, n_k, 3]),
+    ];
+    let [q, k, v] = inputs.clone();
+    let span = Span {
+        q_start: 32,
+        n_q,
+        k_start: 0,
+        n_k,
+    };
+    let device = Device::default();
+    let padding = Tensor::<1, Int>::arange(0..n_k as i64, &device)
+        .remainder_scalar(5)
+        .equal_elem(1)
+        .unsqueeze::<2>()
+        .expand([2, n_k]);
+    let document = |at: usize| at / 19;
+    let ids = |start: usize, n: usize| {
+        let ids: Vec<i32> = (start..start + n).map(|at| document(at) as i32).collect();
+        Tensor::<1, Int>::from_data(ids.as_slice(), &device)
+            .unsqueeze::<2>()
+            .expand([2, n])
+    };
+    let documents = Documents {
+        query: ids(32, n_q),
+        key: ids(0, n_k),
+    };
+    let input = AttentionInput::new(q.clone(), k.clone(), v.clone())
+        .span(span)
+        .mask_pad(padding)
+        .documents(documents)
+        .seed(DropoutSeed::Off);
+    let sees = |head: usize, i: usize, j: usize| {
+        let i = i + 32;
+        let shown = match head {
+            0 | 1 => i / 16 == j / 16,
+            _ => (i / 8).abs_diff(j / 8) <= 1 || j < 8,
+        };
+        shown && j <= i && j % 5 != 1 && document(i) == document(j)
+    };
+    // All rows of the reference see something.
+    for head in 0..6 {
+        assert!((0..n_q).all(|i| (0..n_k).any(|j| sees(head, i, j))));
+    }
+    let got = module.forward(input);
+    let want = {
+        let [_, heads, ..] = q.dims();
+        let wide = |x: Tensor<4>| {
+            let of = |h: usize| x.clone().slice_dim(1, h / 3..h / 3 + 1);
+            Tensor::cat((0..heads).map(of).collect(), 1)
+        };
+        let hidden: Vec<f32> = (0..6 * n_q * n_k)
+            .map(|at| {
+                f32::from(u8::from(!sees(at / (n_q * n_k), at / n_k % n_q, at % n_k))) * -1e30
+            })
+            .collect();
+        let hidden = TensorData::new(hidden, [1, 6, n_q, n_k]);
+        let hidden = Tensor::<4>::from_data(hidden, &q.device());
+        let scores = q.clone().matmul(wide(k).swap_dims(2, 3)) / 2.0 + hidden;
+        scores.exp_softmax().matmul(wide(v))
+    };
+    assert_close(got.clone().inner(), want.clone().inner());
+    for (got, want) in gradients(got, &inputs)
+        .into_iter()
+        .zip(gradients(want, &inputs))
+    {
+        assert!(want.clone().abs().max().into_scalar::<f32>() > 1e-3);
+        got.into_data()
+            .assert_approx_eq::<f32>(&want.into_data(), Tolerance::rel_abs(1e-4, 1e-4));
+    }
+}
+
+#[test]
+fn the_gradient_of_the_mix_reaches_dilated_heads() {
+    let inputs = [
+        leaf([1, 2, 40, 4]),
+        leaf([1, 2, 40, 4]),
+        leaf([1, 2, 40, 4]),
+    ];
+    let input = || {
+        let [q, k, v] = inputs.clone();
+        AttentionInput::new(q, k, v).seed(DropoutSeed::Off)
+    };
+    let pairs = [(8, 1), (32, 2)];
+    let of = |gradient| {
+        let module = BlockSparseAttentionConfig::new(2, "branches(8/1, 32/2)".parse().unwrap())
+            .with_causal(true)
+            .with_gradient(gradient)
+            .init();
+        let dilated = DilatedAttentionConfig::new(2, branches(pairs))
+            .with_causal(true)
+            .with_gradient(gradient)
+            .init();
+        let [got, ..] = gradients(module.forward(input()), &inputs);
+        let [want, ..] = gradients(dilated.forward(input()), &inputs);
+        assert_close(got.clone(), want);
+        got
+    };
+    let apart = (of(MixGradient::Exact) - of(MixGradient::Detached))
+        .abs()
+        .max();
+    assert!(apart.into_scalar::<f32>() > 1e-3);
+}
+
+#[test]
+fn groups_of_heads_drop_by_seeds_of_their_own() {
+    let module = BlockSparseAttentionConfig::new(
+        2,
+        "[branches(64/1) x 1, branches(64/1) x 1]".parse().unwrap(),
+    )
+    .with_dropout(0.5)
+    .init();
+    let same = || random([1, 1, 40, 4]).repeat_dim(1, 2);
+    let (q, k, v) = (same(), same(), same());
+    let with = |seed: DropoutSeed| {
+        module.forward(AttentionInput::new(q.clone(), k.clone(), v.clone()).seed(seed))
+    };
+    let head = |out: &Tensor<4>, head: usize| out.clone().slice_dim(1, head..head + 1).into_data();
+    let off = with(DropoutSeed::Off);
+    assert_eq!(head(&off, 0), head(&off, 1));
+    let on = with(DropoutSeed::Given(3));
+    assert_ne!(head(&on, 0), head(&on, 1));
+    assert_eq!(
+        on.clone().into_data(),
+        with(DropoutSeed::Given(3)).into_data()
+    );
+    assert_ne!(on.into_data(), with(DropoutSeed::Given(4)).into_data());
+}
+
+#[test]
+fn heads_of_several_kinds_have_the_positions_that_each_kind_alone_has() {
+    let device = Device::default();
+    let module = |pattern: &str| {
+        MultiHeadBlockSparseAttentionConfig::new(16, 4, pattern.parse().unwrap())
+            .with_block(8)
+            .with_causal(true)
+            .with_position(AttentionPosition::xpos())
+            .init(&device)
+    };
+    let mut mixed = module("[branches(16/1) x 2, window(32) x 2]");
+    mixed.output.weight = Param::from_tensor(Tensor::eye(16, &device));
+    let x = Tensor::<3>::random([2, 90, 16], Distribution::Normal(0.0, 1.0), &device);
+    let of = |module: MultiHeadBlockSparseAttention, channels: std::ops::Range<usize>| {
+        let module = module.load_record(mixed.clone().into_record());
+        let context = module.forward(MhaInput::self_attn(x.clone())).context;
+        context.slice_dim(2, channels).unsqueeze::<4>()
+    };
+    for (text, channels) in [
+        ("[branches(16/1) x 2, branches(48/1) x 2]", 0..8),
+        ("branches(16/1)", 0..8),
+        ("window(32)", 8..16),
+    ] {
+        let want = of(module(text), channels.clone());
+        let got = mixed.forward(MhaInput::self_attn(x.clone())).context;
+        assert_close(got.slice_dim(2, channels).unsqueeze::<4>(), want);
+    }
+    // Segments that do not divide each other.
+    let crossing = of(module("[branches(48/1) x 2, branches(32/1) x 2]"), 8..16);
+    assert_close(crossing, of(module("branches(32/1)"), 8..16));
 }

@@ -5,7 +5,9 @@ use super::{
     MultiHeadSparseAttention,
 };
 use crate::attention::AnyAttention;
-use crate::attention::adaptive::{AdaptiveAttention, AdaptiveAttentionConfig, BlockScorer};
+use crate::attention::adaptive::{
+    AdaptiveAttention, AdaptiveAttentionConfig, BlockScorer, check_scorer,
+};
 use crate::attention::block_sparse::{BlockSparseAttention, BlockSparseAttentionConfig};
 use crate::attention::dilated::{DilatedAttention, DilatedAttentionConfig};
 use crate::attention::longnet_branches;
@@ -157,7 +159,7 @@ macro_rules! multi_head_config {
             ///
             /// The first field that cannot work.
             pub fn validate(&self) -> Result<(), ConfigError> {
-                self.core().validate()?;
+                self.validate_core()?;
                 self.projections().validate()
             }
 
@@ -211,6 +213,15 @@ impl MultiHeadDilatedAttentionConfig {
             .with_dropout(self.dropout)
     }
 
+    fn validate_core(&self) -> Result<(), ConfigError> {
+        self.core().validate()
+    }
+
+    /// Whether all can work but the branches, where other attention stands in their place.
+    pub(crate) fn validate_around(&self) -> Result<(), ConfigError> {
+        self.projections().validate()
+    }
+
     fn init_core(&self, _device: &Device) -> DilatedAttention {
         self.core().init()
     }
@@ -219,13 +230,17 @@ impl MultiHeadDilatedAttentionConfig {
     ///
     /// # Panics
     ///
-    /// If [`validate`](Self::validate) fails.
+    /// If [`validate`](Self::validate) fails, or with `other` [`validate_around`](Self::validate_around).
     pub(crate) fn init_any(
         &self,
         other: Option<AnyAttention>,
         device: &Device,
     ) -> MultiHeadSparseAttention<AnyAttention> {
-        self.validate().unwrap_or_else(|error| panic!("{error}"));
+        let valid = match other {
+            Some(_) => self.validate_around(),
+            None => self.validate(),
+        };
+        valid.unwrap_or_else(|error| panic!("{error}"));
         let attention = other.unwrap_or_else(|| self.core().init().into());
         self.projections().init(attention, device)
     }
@@ -249,7 +264,11 @@ multi_head_config! {
         #[config(default = 128)]
         pub block: usize,
         /// Tokens of a key block. Default: block
+        #[config(default = "None")]
         pub key_block: Option<usize>,
+        /// How the weights that mix the branches of dilated heads are treated in the backward pass. Default: exact
+        #[config(default = "MixGradient::Exact")]
+        pub gradient: MixGradient,
     }
 }
 
@@ -259,9 +278,14 @@ impl MultiHeadBlockSparseAttentionConfig {
             .with_block(self.block)
             .with_key_block(self.key_block)
             .with_causal(self.causal)
+            .with_gradient(self.gradient)
             .with_precision(self.precision)
             .with_scale(self.scale)
             .with_dropout(self.dropout)
+    }
+
+    fn validate_core(&self) -> Result<(), ConfigError> {
+        self.core().validate()
     }
 
     fn init_core(&self, _device: &Device) -> BlockSparseAttention {
@@ -281,6 +305,7 @@ multi_head_config! {
         #[config(default = "BlockScorer::Learned")]
         pub scorer: BlockScorer,
         /// The size of the scorer's projections. Default: the size of a head
+        #[config(default = "None")]
         pub d_score: Option<usize>,
         /// What scores of blocks are divided by. Default: 1
         #[config(default = 1.0)]
@@ -303,6 +328,11 @@ impl MultiHeadAdaptiveAttentionConfig {
             .with_precision(self.precision)
             .with_scale(self.scale)
             .with_dropout(self.dropout)
+    }
+
+    fn validate_core(&self) -> Result<(), ConfigError> {
+        self.core().validate()?;
+        check_scorer(self.scorer, self.position)
     }
 
     fn init_core(&self, device: &Device) -> AdaptiveAttention {

@@ -38,6 +38,8 @@ impl Display for BlockPattern {
                 write!(f, "{name}({blocks}{})", Seed(*seed))
             }
             Self::Density { of, target, seed } => {
+                // Not -0, which is no number of the text.
+                let target = target + 0.0;
                 write!(f, "{name}({of}, {target}{})", Seed(*seed))
             }
             Self::Blocks(pairs) if pairs.is_empty() => write!(f, "empty"),
