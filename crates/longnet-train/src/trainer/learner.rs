@@ -73,13 +73,9 @@ impl Learner {
 
     /// The model that evaluations see, for inference: the averaged one, if there is one.
     pub fn evaluated(&self) -> Trainee {
-        let model = self.model();
         match self.average() {
-            Some(lm) => Trainee {
-                lm: lm.clone(),
-                ..model.clone()
-            },
-            None => model.valid(),
+            Some(lm) => Trainee { lm: lm.clone() },
+            None => self.model().valid(),
         }
     }
 
