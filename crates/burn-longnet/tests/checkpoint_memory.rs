@@ -19,14 +19,14 @@ fn status(field: &str) -> f64 {
     kib.expect("a size").parse::<f64>().expect("a number") / 1024.0
 }
 
-/// How far the resident memory of a forward and a backward pass rises above what it was, in MiB.
-fn rise(lm: &LongNetLM) -> f64 {
+/// The peak of the resident memory in a forward and a backward pass, in MiB. What an earlier pass has freed may
+/// still be resident, so the passes that need less come first.
+fn peak(lm: &LongNetLM) -> f64 {
     let ids = Tensor::<1, Int>::arange(0..LENGTH as i64, &Device::default()).unsqueeze::<2>();
     let ids = ids.remainder_scalar(17);
     fs::write("/proc/self/clear_refs", "5").expect("a process may reset its own peak");
-    let before = status("VmRSS");
     lm.loss(ids.clone(), ids).backward();
-    status("VmHWM") - before
+    status("VmHWM")
 }
 
 #[test]
@@ -44,10 +44,9 @@ fn checkpointing_lowers_the_peak_of_a_training_step_by_the_number_of_layers_or_s
     let half = same(config.clone().with_checkpoint_layers(Some(every_second)));
     let checkpointed = same(config);
     // First without counting: threads and their scratch are made once.
-    rise(&checkpointed);
-    let low = rise(&checkpointed);
-    let high = rise(&plain);
-    let middle = rise(&half);
+    let before = status("VmRSS");
+    peak(&checkpointed);
+    let [low, middle, high] = [&checkpointed, &half, &plain].map(|lm| peak(lm) - before);
     println!(
         "peak of {LENGTH} tokens: {low:.0} MiB checkpointed, {middle:.0} MiB half of it, {high:.0} MiB plain"
     );

@@ -41,7 +41,7 @@ pub fn evaluate(
     stop: &dyn Fn() -> bool,
 ) -> Result<Option<Evaluation>, DataError> {
     let started = Instant::now();
-    let (mut sum, mut tokens) = (0.0, 0);
+    let (mut sum, mut bytes, mut tokens) = (0.0, 0.0, 0);
     for batch in Loader::in_order(windows.clone(), batch, 0).pass() {
         if stop() {
             return Ok(None);
@@ -49,12 +49,13 @@ pub fn evaluate(
         let batch = batch?;
         let loss: f64 = batch.loss(lm).into_scalar();
         sum += loss * batch.targets() as f64;
+        bytes += batch.bytes_per_token() * batch.targets() as f64;
         tokens += batch.targets();
     }
     Ok(Some(Evaluation {
         loss: sum / tokens.max(1) as f64,
         tokens,
-        bytes_per_token: windows.tokens().bytes() as f64 / windows.tokens().len() as f64,
+        bytes_per_token: bytes / tokens.max(1) as f64,
         seconds: started.elapsed().as_secs_f64(),
         ..Evaluation::default()
     }))

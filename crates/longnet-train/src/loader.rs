@@ -73,6 +73,12 @@ impl Batch {
         };
         self.windows.iter().map(counted).sum()
     }
+
+    /// Bytes of text that such a token stands for.
+    pub fn bytes_per_token(&self) -> f64 {
+        let bytes: u64 = self.windows.iter().map(|window| window.bytes).sum();
+        bytes as f64 / self.targets().max(1) as f64
+    }
 }
 
 /// The token after each, unless it is of another document.

@@ -26,7 +26,8 @@ impl Machine {
     /// `device` here, measured now. None if the device fails, which a run will say better.
     pub fn measure(device: &Device) -> Option<Self> {
         Some(Self {
-            matmul_flops: peak::matmul(device, DType::F32).ok()?,
+            // Whole, so that it survives its text to the last digit.
+            matmul_flops: peak::matmul(device, DType::F32).ok()?.round(),
             ..Self::unmeasured(device)
         })
     }

@@ -55,7 +55,7 @@ impl Adaptor<Measured> for Measured {
     }
 }
 
-/// One number of [`Measured`], averaged over tokens.
+/// One number of [`Measured`], averaged over tokens; that of a byte, over bytes.
 #[derive(Clone)]
 pub struct Gauge {
     name: MetricName,
@@ -64,6 +64,8 @@ pub struct Gauge {
     of: fn(&Measured) -> f64,
     /// From the average to what is shown.
     shown: fn(f64) -> f64,
+    /// How much an item counts in it.
+    weight: fn(&Measured) -> usize,
     state: NumericMetricState,
 }
 
@@ -79,6 +81,7 @@ impl Gauge {
             higher_is_better,
             of,
             shown,
+            weight: |m| m.tokens,
             state: NumericMetricState::new(),
         }
     }
@@ -90,7 +93,10 @@ impl Gauge {
 
     /// The loss in bits per byte.
     pub fn bits_per_byte() -> Self {
-        Self::new(BITS_PER_BYTE, false, Measured::bits_per_byte, |x| x)
+        Self {
+            weight: |m| (m.bytes_per_token * m.tokens as f64).round() as usize,
+            ..Self::new(BITS_PER_BYTE, false, Measured::bits_per_byte, |x| x)
+        }
     }
 
     /// exp(loss): per token, and over many steps exp of their mean loss.
@@ -208,7 +214,11 @@ impl Metric for Gauge {
     ) -> Result<SerializedEntry, burn::tensor::TensorReadError> {
         let value = (self.of)(item);
         // One skipped step must not make the mean of all others nothing.
-        let counts = if value.is_finite() { item.tokens } else { 0 };
+        let counts = if value.is_finite() {
+            (self.weight)(item)
+        } else {
+            0
+        };
         self.state.update(value, counts);
         Ok(self.serialized(self.entry(self.state.current_value())))
     }

@@ -4,7 +4,7 @@ use crate::args::{DataCommand, PrepareArgs};
 use crate::exit::Failure;
 use crate::out::out;
 use longnet_train::data::shard::check_folder;
-use longnet_train::data::{self, Made, TOKENIZER, Watch, with_progress};
+use longnet_train::data::{self, Made, Watch, with_progress};
 use longnet_train::estimate::si;
 use std::path::{Path, PathBuf};
 
@@ -46,13 +46,17 @@ fn report(made: &Made, folder: &Path) -> String {
     if made.skipped > 0 {
         text += &format!("skipped     {} records whose text is null\n", made.skipped);
     }
-    let tokenizer = match folder.join(TOKENIZER).is_file() {
-        true => format!(" --set data.tokenizer={}/{TOKENIZER}", folder.display()),
-        false => String::new(),
+    // A config may have a data.root, from which relative paths would start.
+    let absolute = |path: &Path| {
+        let path = std::path::absolute(path).unwrap_or(path.into());
+        path.display().to_string()
     };
+    let tokenizer = made.tokenizer.as_deref().map_or(String::new(), |path| {
+        format!(" --set data.tokenizer={}", absolute(path))
+    });
     text + &format!(
         "\nNext:\n\x20   longnet train CONFIG --set data.paths={}{tokenizer}\n",
-        folder.display()
+        absolute(folder)
     )
 }
 

@@ -3,8 +3,8 @@
 use crate::args::{TokenizerCommand, TokenizerTrainArgs};
 use crate::exit::Failure;
 use crate::out::{out, warn};
-use longnet_train::data::tokenizer::{END_OF_TEXT, train};
-use longnet_train::data::{DataError, Tokenizer, TokenizerError, Watch, files, with_progress};
+use longnet_train::data::tokenizer::{END_OF_TEXT, reserve, train};
+use longnet_train::data::{DataError, Tokenizer, Watch, files, with_progress};
 use longnet_train::estimate::si;
 use std::sync::atomic::Ordering;
 
@@ -23,11 +23,9 @@ fn learn(args: TokenizerTrainArgs) -> Result<(), Failure> {
     // What a config names as its tokenizer need not be there yet: it may be the one that is made now.
     let config = super::input(input, &["data.tokenizer=byte", "data.end_token=\"\""])?;
     let blame = |error: DataError| Failure::of(&config, error);
-    if path.symlink_metadata().is_ok() {
-        return Err(TokenizerError::Exists { path }.into());
-    }
     let data = &config.config.data;
     let found = files::find(data).map_err(blame)?;
+    reserve(&path)?;
     let watch = Watch::default();
     for file in &found {
         let bytes = file.path.metadata().map_or(0, |metadata| metadata.len());

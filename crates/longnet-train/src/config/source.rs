@@ -2,7 +2,8 @@
 
 use super::suggest::closest;
 use super::{Config, ConfigError, ConfigErrors, Section, check};
-use crate::data::tokenizer;
+use crate::checkpoint::checkpoints;
+use crate::data::tokenizer::{self, TOKENIZER, TokenizerError};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -84,10 +85,28 @@ impl Resolved {
                 Vec::new()
             }
             Err(error) => {
-                self.blame(error.field().unwrap_or("data.tokenizer"), error)
-                    .0
+                let copy = match &error {
+                    TokenizerError::Read { .. } => self.copy_of_tokenizer(),
+                    _ => None,
+                };
+                let hint = copy.map_or(String::new(), |copy| {
+                    let copy = copy.display();
+                    format!(
+                        "; {copy} is a copy from an earlier run: --set data.tokenizer={copy} takes it"
+                    )
+                });
+                let key = error.field().unwrap_or("data.tokenizer");
+                self.blame(key, format!("{error}{hint}")).0
             }
         }
+    }
+
+    /// The tokenizer in the newest checkpoint of the run's folder, if there is one.
+    fn copy_of_tokenizer(&self) -> Option<PathBuf> {
+        let run = std::path::absolute(&self.config.train.run_dir).ok()?;
+        let copies = checkpoints(&run).ok()?.into_iter();
+        let mut copies = copies.map(|(_, folder)| folder.join(TOKENIZER));
+        copies.find(|copy| copy.is_file())
     }
 
     /// `message`, which names the field `key`, as an error at the place the field comes from.

@@ -29,7 +29,15 @@ pub fn end_before(text: &[u8]) -> usize {
     // The last quarter is enough to look at: lines are seldom longer.
     let from = (text.len() - text.len() / 4).max(2).min(text.len());
     let white = |i: usize| text[i].is_ascii_whitespace();
-    let between_words = |&i: &usize| text[i - 1] == b'\n' && !white(i) && !white(i - 2);
+    // The carriage return before a line feed is a part of it.
+    let before = |i: usize| {
+        if text[i - 2] == b'\r' {
+            i.max(3) - 3
+        } else {
+            i - 2
+        }
+    };
+    let between_words = |&i: &usize| text[i - 1] == b'\n' && !white(i) && !white(before(i));
     let after_white = |&i: &usize| white(i - 1) && !white(i);
     let starts_character = |&i: &usize| text[i] & 0xc0 != 0x80;
     let mut candidates = (from..text.len()).rev();
@@ -48,9 +56,15 @@ mod tests {
     #[test]
     fn parts_are_the_text_and_end_between_words_or_at_least_between_characters() {
         let lines = "many words of a line\n\n  and more\n".repeat(40_000);
+        let windows = "many words of a line\r\n\r\n  and more\r\nlast\r\n".repeat(40_000);
         let crab = "🦀".repeat(200_000);
         let words = "word ".repeat(200_000);
-        for (text, end) in [(&lines, "\n"), (&crab, "🦀"), (&words, " ")] {
+        for (text, end) in [
+            (&lines, "\n"),
+            (&windows, "\r\n"),
+            (&crab, "🦀"),
+            (&words, " "),
+        ] {
             let all: Vec<&[u8]> = parts(text.as_bytes()).collect();
             assert!(all.len() > 2);
             assert_eq!(all.concat(), text.as_bytes());

@@ -115,6 +115,14 @@ pub enum DataError {
         /// The folder.
         folder: PathBuf,
     },
+    /// A shard that a glob names.
+    #[error("data.paths: {path} is one of the shards of {folder}; name the folder instead")]
+    OfFolder {
+        /// The shard.
+        path: PathBuf,
+        /// Its folder.
+        folder: PathBuf,
+    },
     /// A tokenizer that cannot be used.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
@@ -144,11 +152,11 @@ pub enum DataError {
     },
     /// Text that would take too long and too much memory at each start.
     #[error(
-        "data.paths name {} MB that would be turned into tokens in memory at each start, and {} MB are the limit; run 'longnet data prepare' once and train from the shards",
+        "data.paths name {} MB of text or more, unpacked, that would be turned into tokens in memory at each start, and {} MB are the limit; run 'longnet data prepare' once and train from the shards",
         .bytes / 1_000_000, .limit / 1_000_000
     )]
     TooLarge {
-        /// Bytes of the files.
+        /// Bytes that were counted so far.
         bytes: u64,
         /// The most.
         limit: u64,
@@ -188,6 +196,28 @@ pub enum DataError {
         "data.weights: the shards of one folder are one source; prepare each entry of data.paths in a folder of its own, and give those folders weights"
     )]
     OneSource,
+    /// A folder that is read and written.
+    #[error("data.paths: {folder} is --out, too; give another --out")]
+    IsOut {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Two files with one shard.
+    #[error("data.paths: {first} and {second} would have the same shard; rename one of them")]
+    SameShard {
+        /// A file.
+        first: String,
+        /// Another one.
+        second: String,
+    },
+    /// A tokenizer that no earlier call has left.
+    #[error(
+        "{path} is there already, is not the tokenizer of data.tokenizer, and not of shards; give another --out, or move it away"
+    )]
+    OtherTokenizer {
+        /// The file.
+        path: PathBuf,
+    },
     /// Text that is too short to be split.
     #[error(
         "{tokens} tokens of text cannot be split into training and validation text; add text to data.paths"
@@ -219,7 +249,8 @@ impl DataError {
             | Self::Record { .. }
             | Self::Encode { .. }
             | Self::Write { .. }
-            | Self::Busy { .. } => None,
+            | Self::Busy { .. }
+            | Self::OtherTokenizer { .. } => None,
             Self::NoWindow { .. } => Some("data.context"),
             Self::Column { .. } => Some("data.field"),
             Self::Vocabulary { .. } => Some("model.vocab"),
@@ -235,6 +266,14 @@ impl DataError {
     }
 
     pub(crate) fn read(path: &Path, source: std::io::Error) -> Self {
+        let source = match source.raw_os_error() {
+            // EMFILE, of Linux and of macOS.
+            Some(24) if cfg!(unix) => std::io::Error::new(
+                source.kind(),
+                format!("{source}; raise the limit for this shell: ulimit -n 65536"),
+            ),
+            _ => source,
+        };
         Self::Read {
             path: path.into(),
             source,

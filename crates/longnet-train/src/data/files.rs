@@ -31,7 +31,17 @@ pub struct Found {
 ///
 /// A path that does not exist, a glob without a match, a folder that cannot be read, or no file left.
 pub fn find(data: &Data) -> Result<Vec<Found>, DataError> {
-    Ok(sorted(find_by_target(data, &data.paths)?))
+    Ok(sorted(find_by_target(data, &data.paths, None)?))
+}
+
+/// As [`find`], without what lies in the folder `out`, which need not be there.
+///
+/// # Errors
+///
+/// As [`find`], and `out` is one of the paths itself.
+pub fn find_outside(data: &Data, out: &Path) -> Result<Vec<Found>, DataError> {
+    let out = fs::canonicalize(out).ok();
+    Ok(sorted(find_by_target(data, &data.paths, out)?))
 }
 
 /// The files of each source of a mixture, with its weight: one entry of `data.paths` and `data.weights`
@@ -47,7 +57,7 @@ pub fn find_sources(data: &Data) -> Result<Vec<(Vec<Found>, f64)>, DataError> {
     let mut seen: BTreeMap<PathBuf, &String> = BTreeMap::new();
     let mut sources = Vec::new();
     for (path, &weight) in data.paths.iter().zip(&data.weights) {
-        let found = find_by_target(data, std::slice::from_ref(path))?;
+        let found = find_by_target(data, std::slice::from_ref(path), None)?;
         for (target, file) in &found {
             if let Some(first) = seen.insert(target.clone(), path) {
                 return Err(DataError::TwoSources {
@@ -69,11 +79,16 @@ fn sorted(found: BTreeMap<PathBuf, Found>) -> Vec<Found> {
 }
 
 /// The files of some paths, by what their links lead to.
-fn find_by_target(data: &Data, paths: &[String]) -> Result<BTreeMap<PathBuf, Found>, DataError> {
+fn find_by_target(
+    data: &Data,
+    paths: &[String],
+    out: Option<PathBuf>,
+) -> Result<BTreeMap<PathBuf, Found>, DataError> {
     let root = Path::new(&data.root);
     let mut finder = Finder {
         root,
         data,
+        out,
         // The config check has seen that these are globs.
         exclude: data.exclude.iter().flat_map(|g| Pattern::new(g)).collect(),
         found: BTreeMap::new(),
@@ -105,6 +120,8 @@ const WILDCARDS: [char; 3] = ['*', '?', '['];
 struct Finder<'a> {
     root: &'a Path,
     data: &'a Data,
+    /// A folder to leave out, without links in its path.
+    out: Option<PathBuf>,
     exclude: Vec<Pattern>,
     /// By what their paths and links lead to.
     found: BTreeMap<PathBuf, Found>,
@@ -120,6 +137,9 @@ impl Finder<'_> {
         let path = self.root.join(given);
         let is_glob = given.contains(WILDCARDS);
         match fs::metadata(&path) {
+            Ok(found) if found.is_dir() && self.is_out(&path) => {
+                return Err(DataError::IsOut { folder: path });
+            }
             Ok(found) if found.is_dir() => return self.walk(&path),
             Ok(found) if found.is_file() => return self.take(path, true),
             Ok(_) => return Err(DataError::NotText { path }),
@@ -170,6 +190,9 @@ impl Finder<'_> {
         };
         let mut any = false;
         for Entry { path, name, is_dir } in entries(folder)? {
+            if is_dir && self.is_out(&path) {
+                continue;
+            }
             let name = format!("{below}{name}");
             if pattern.matches_with(&name, options) {
                 any = true;
@@ -193,11 +216,17 @@ impl Finder<'_> {
         }
         for entry in entries(folder)? {
             match entry.is_dir {
+                true if self.is_out(&entry.path) => {}
                 true => self.walk(&entry.path)?,
                 false => self.take(entry.path, false)?,
             }
         }
         Ok(())
+    }
+
+    fn is_out(&self, folder: &Path) -> bool {
+        let is = |out: &PathBuf| fs::canonicalize(folder).is_ok_and(|real| real == *out);
+        self.out.as_ref().is_some_and(is)
     }
 
     fn take(&mut self, path: PathBuf, by_name: bool) -> Result<(), DataError> {
@@ -218,8 +247,11 @@ impl Finder<'_> {
         }
         if !by_name && Format::of(&name).0 == Format::Shard {
             // Shards are taken by their manifest: without one, some may be missing.
-            let folder = path.parent().unwrap_or(&path).into();
-            return Err(DataError::Unfinished { folder });
+            let folder = path.parent().unwrap_or(&path).to_path_buf();
+            return Err(match folder.join(MANIFEST).is_file() {
+                true => DataError::OfFolder { path, folder },
+                false => DataError::Unfinished { folder },
+            });
         }
         let mut head = Vec::new();
         fs::File::open(&path)

@@ -12,7 +12,7 @@ pub struct Fingerprint {
     pub files: usize,
     /// Bytes of text in all of them.
     pub bytes: u64,
-    /// A hash of their names, sizes and contents, in hexadecimal.
+    /// A hash of their names, sizes and contents, and of the sources of a mixture, in hexadecimal.
     pub hash: String,
 }
 
@@ -29,6 +29,12 @@ impl Fingerprint {
             };
             for part in [fnv(part.name().as_bytes()), part.len(), content] {
                 hash = mix(hash, part);
+            }
+        }
+        if text.sources().len() > 1 {
+            // Which files are mixed with which decides about the windows, as the files do.
+            for (files, _) in text.sources() {
+                hash = mix(hash, files.end as u64);
             }
         }
         Self {

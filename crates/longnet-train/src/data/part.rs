@@ -4,11 +4,11 @@ use super::shard::{HEADER, INDEX_ENTRY, ShardError, ShardHeader, Width};
 use super::{DataError, Identity};
 use memmap2::Mmap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// Tokens in memory or mapped into it, with the ends of their documents.
+/// Tokens in memory or, of a large file, mapped into it, with the ends of their documents.
 #[derive(Debug)]
 pub struct Part {
     name: String,
@@ -25,8 +25,15 @@ enum Memory {
         file: File,
         map: Mmap,
     },
-    Owned(Vec<u8>),
+    /// What was a small file, if it was one.
+    Owned {
+        path: Option<PathBuf>,
+        bytes: Vec<u8>,
+    },
 }
+
+/// Files of fewer bytes are read at once: there may be more of them than can be open at a time.
+const SMALL: u64 = 1 << 20;
 
 impl Part {
     /// The text `name` at `path`, each byte of which is a token.
@@ -37,7 +44,7 @@ impl Part {
     pub fn text(name: &str, path: &Path) -> Result<Self, DataError> {
         Ok(Self {
             name: name.into(),
-            memory: Memory::map(path)?,
+            memory: Memory::open(path)?,
             header: None,
         })
     }
@@ -48,7 +55,7 @@ impl Part {
     ///
     /// A file that cannot be opened or mapped, or is no whole shard.
     pub fn shard(name: &str, path: &Path) -> Result<Self, DataError> {
-        let memory = Memory::map(path)?;
+        let memory = Memory::open(path)?;
         let bytes = memory.bytes();
         let header = ShardHeader::parse(&bytes[..bytes.len().min(HEADER)]);
         let header = header.map_err(|e| DataError::shard(path, e))?;
@@ -67,7 +74,10 @@ impl Part {
     pub(super) fn owned(name: &str, shard: Vec<u8>, header: ShardHeader) -> Self {
         Self {
             name: name.into(),
-            memory: Memory::Owned(shard),
+            memory: Memory::Owned {
+                path: None,
+                bytes: shard,
+            },
             header: Some(header),
         }
     }
@@ -86,7 +96,7 @@ impl Part {
     pub fn path(&self) -> Option<&Path> {
         match &self.memory {
             Memory::Mapped { path, .. } => Some(path),
-            Memory::Owned(_) => None,
+            Memory::Owned { path, .. } => path.as_deref(),
         }
     }
 
@@ -238,6 +248,10 @@ impl Part {
 
     /// Bytes of text that the tokens of `range` stand for.
     pub fn bytes(&self, range: Range<u64>) -> u64 {
+        if self.intact().is_err() {
+            // The index of a shard is gone, which the next read says.
+            return 0;
+        }
         let before = self.bytes_before(range.start);
         self.bytes_before(range.end).saturating_sub(before)
     }
@@ -246,6 +260,7 @@ impl Part {
     pub fn place(&self, at: u64) -> String {
         match &self.header {
             None => format!("{} from byte {at}", self.name),
+            Some(_) if self.intact().is_err() => self.name.clone(),
             Some(_) => {
                 let document = self.document(at);
                 let before = document
@@ -263,17 +278,23 @@ impl Part {
 }
 
 impl Memory {
-    fn map(path: &Path) -> Result<Self, DataError> {
-        let mapped = File::open(path).and_then(|file| {
-            // SAFETY: the map is only read. A program that truncates the file while it is mapped makes
-            // reads of what is gone fail with SIGBUS, which asking for the size before each read
-            // leaves little time for; one that rewrites it changes the bytes under us: tokens are
-            // compared with the vocabulary on each read, so neither breaks memory safety. A file that
-            // is renamed or deleted stays readable.
-            let map = unsafe { Mmap::map(&file) }?;
-            Ok((file, map))
-        });
-        let (file, map) = mapped.map_err(|e: io::Error| DataError::read(path, e))?;
+    fn open(path: &Path) -> Result<Self, DataError> {
+        let failed = |e: io::Error| DataError::read(path, e);
+        let mut file = File::open(path).map_err(failed)?;
+        if file.metadata().map_err(failed)?.len() < SMALL {
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes).map_err(failed)?;
+            return Ok(Self::Owned {
+                path: Some(path.into()),
+                bytes,
+            });
+        }
+        // SAFETY: the map is only read. A program that truncates the file while it is mapped makes
+        // reads of what is gone fail with SIGBUS, which asking for the size before each read
+        // leaves little time for; one that rewrites it changes the bytes under us: tokens are
+        // compared with the vocabulary on each read, so neither breaks memory safety. A file that
+        // is renamed or deleted stays readable.
+        let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
         Ok(Self::Mapped {
             path: path.into(),
             file,
@@ -284,7 +305,7 @@ impl Memory {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Mapped { map, .. } => map,
-            Self::Owned(bytes) => bytes,
+            Self::Owned { bytes, .. } => bytes,
         }
     }
 }

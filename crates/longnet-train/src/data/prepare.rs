@@ -1,15 +1,18 @@
 //! Making shards: `longnet data prepare`.
 
 use super::files::{self, Found};
-use super::shard::{HEADER, MANIFEST, Manifest, ShardHeader};
-use super::tokenise::{at_once, tokenise};
+use super::format::{self, Format};
+use super::shard::{HEADER, MANIFEST, Manifest, ShardError, ShardHeader};
+use super::tokenise::{Count, at_once, tokenise};
 use super::tokenizer::{self, TOKENIZER};
-use super::{DataError, Tokenizer, format};
+use super::{DataError, Tokenizer};
 use crate::config::sections::Data;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 
@@ -37,6 +40,8 @@ pub struct Made {
     pub kept: usize,
     /// Records without text, in the files that were read now.
     pub skipped: u64,
+    /// The tokenizer beside the shards, if it is a file.
+    pub tokenizer: Option<PathBuf>,
 }
 
 const LOCK: &str = ".lock";
@@ -45,23 +50,44 @@ const DRAFT: &str = ".tmp";
 /// Makes a shard in `folder` for each file that `data` names, as many at a time as there are cores.
 ///
 /// A shard is written to a temporary file, synced and renamed, and the manifest is written when all are
-/// there. Shards that are whole are kept, if their file has the same name, size and time, and the same
+/// there. A manifest that is there already stays until the first of its shards is replaced. Shards that are whole are kept, if their file has the same name, size and time, and the same
 /// tokenizer makes the tokens: after an interruption, the same call goes on.
 ///
 /// # Errors
 ///
 /// A file that cannot be read or has no tokens, a folder that cannot be written or in which another
-/// program prepares shards. Shards that were finished stay.
+/// program prepares shards. Shards that were finished stay. `folder` is not touched if files are shards
+/// already, or if it has a tokenizer of somebody else.
 pub fn prepare(data: &Data, folder: &Path, watch: &Watch) -> Result<Made, DataError> {
     if !data.weights.is_empty() {
         return Err(DataError::OneSource);
     }
     let tokenizer = tokenizer::open(data)?;
-    let found = files::find(data)?;
+    let found = files::find_outside(data, folder)?;
+    if let Some(shard) = found
+        .iter()
+        .find(|f| Format::of(&f.name).0 == Format::Shard)
+    {
+        return Err(DataError::shard(&shard.path, ShardError::NotText));
+    }
     let jobs = found
         .iter()
         .map(|file| Job::new(file, folder, data, &*tokenizer));
     let jobs = jobs.collect::<Result<Vec<Job>, _>>()?;
+    let mut names: BTreeMap<&str, &Found> = BTreeMap::new();
+    for job in &jobs {
+        if let Some(first) = names.insert(&job.name, job.found) {
+            return Err(DataError::SameShard {
+                first: first.name.clone(),
+                second: job.found.name.clone(),
+            });
+        }
+    }
+    let beside = folder.join(TOKENIZER);
+    let is_same = |there: Vec<u8>| tokenizer.file().is_some_and(|content| content == there);
+    if !fs::read(&beside).map_or(true, is_same) && !is_ours(folder)? {
+        return Err(DataError::OtherTokenizer { path: beside });
+    }
 
     fs::create_dir_all(folder).map_err(|e| DataError::write(folder, e))?;
     let lock = lock(folder)?;
@@ -76,19 +102,13 @@ pub fn prepare(data: &Data, folder: &Path, watch: &Watch) -> Result<Made, DataEr
             add(&watch.bytes_done, job.size);
         }
     }
-    if there.iter().any(Option::is_none) {
-        // Until all are there again, the folder is not finished.
-        remove(&folder.join(MANIFEST))?;
-    }
-    if let Some(content) = tokenizer.file() {
-        let path = folder.join(TOKENIZER);
-        replace(&path, content).map_err(|e| DataError::write(&path, e))?;
-    }
+    let manifest_path = folder.join(MANIFEST);
+    let listed = Listed(Mutex::new(Some(&manifest_path)));
     let made = at_once(jobs.len(), |i| {
         if let Some(header) = &there[i] {
             return Ok((header.clone(), 0));
         }
-        let made = jobs[i].run(data, &*tokenizer, &watch.bytes_done)?;
+        let made = jobs[i].run(data, &*tokenizer, &listed, &watch.bytes_done)?;
         add(&watch.files_done, 1);
         Ok(made)
     })?;
@@ -106,8 +126,17 @@ pub fn prepare(data: &Data, folder: &Path, watch: &Watch) -> Result<Made, DataEr
             skipped,
         });
     }
-    let path = folder.join(MANIFEST);
-    replace(&path, manifest.encode().as_bytes()).map_err(|e| DataError::write(&path, e))?;
+    match tokenizer.file() {
+        Some(content) if fs::read(&beside).is_ok_and(|there| there == content) => {}
+        Some(content) => {
+            listed.remove()?;
+            replace(&beside, content).map_err(|e| DataError::write(&beside, e))?;
+        }
+        // What the shards were made with before would mislead.
+        None => remove(&beside)?,
+    }
+    let failed = |e| DataError::write(&manifest_path, e);
+    replace(&manifest_path, manifest.encode().as_bytes()).map_err(failed)?;
     drop(lock);
     remove(&folder.join(LOCK))?;
     let kept = there.iter().flatten().count();
@@ -116,7 +145,40 @@ pub fn prepare(data: &Data, folder: &Path, watch: &Watch) -> Result<Made, DataEr
         made: jobs.len() - kept,
         kept,
         skipped,
+        tokenizer: tokenizer.file().map(|_| beside),
     })
+}
+
+/// The manifest that is there from before, until what it lists is no longer there.
+struct Listed<'a>(Mutex<Option<&'a Path>>);
+
+impl Listed<'_> {
+    fn remove(&self) -> Result<(), DataError> {
+        // Whoever comes second waits until it is gone.
+        let mut path = self.0.lock().expect("no thread panicked");
+        if let Some(there) = *path {
+            remove(there)?;
+            *path = None;
+        }
+        Ok(())
+    }
+}
+
+/// Whether `folder` has what an earlier call has left.
+fn is_ours(folder: &Path) -> Result<bool, DataError> {
+    let failed = |e| DataError::read(folder, e);
+    let entries = match fs::read_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        entries => entries.map_err(failed)?,
+    };
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        let name = name.to_string_lossy();
+        if name == MANIFEST || Format::of(&name).0 == Format::Shard {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// One file and its shard.
@@ -154,7 +216,7 @@ impl<'a> Job<'a> {
             source.update((part.len() as u64).to_le_bytes());
             source.update(part);
         }
-        let name = shard_name(&found.name);
+        let name = shard_name(found);
         Ok(Self {
             found,
             size: metadata.len(),
@@ -178,10 +240,11 @@ impl<'a> Job<'a> {
         &self,
         data: &Data,
         tokenizer: &dyn Tokenizer,
+        listed: &Listed,
         bytes_done: &AtomicU64,
     ) -> Result<(ShardHeader, u64), DataError> {
         let draft = draft(&self.path);
-        let result = self.write(&draft, data, tokenizer, bytes_done);
+        let result = self.write(&draft, data, tokenizer, listed, bytes_done);
         if result.is_err() {
             // What is wrong is known already; this frees the disk that may be full.
             let _ = fs::remove_file(&draft);
@@ -194,6 +257,7 @@ impl<'a> Job<'a> {
         draft: &Path,
         data: &Data,
         tokenizer: &dyn Tokenizer,
+        listed: &Listed,
         bytes_done: &AtomicU64,
     ) -> Result<(ShardHeader, u64), DataError> {
         let failed = |e: io::Error| DataError::write(draft, e);
@@ -203,19 +267,27 @@ impl<'a> Job<'a> {
             &data.field,
             tokenizer,
             self.source,
-            bytes_done,
+            &Count {
+                read: bytes_done,
+                text: AtomicU64::new(0),
+                most: u64::MAX,
+            },
             out,
             &failed,
         )?;
         let file = out.into_inner().map_err(|e| failed(e.into_error()))?;
         file.sync_all().map_err(failed)?;
+        if self.path.exists() {
+            listed.remove()?;
+        }
         rename(draft, &self.path).map_err(|e| DataError::write(&self.path, e))?;
         Ok((header, skipped))
     }
 }
 
-/// The name of the shard of the file `name`: readable, and another one for each file.
-fn shard_name(name: &str) -> String {
+/// The name of the shard of a file: readable, and another one for each file.
+fn shard_name(found: &Found) -> String {
+    let name = &found.name;
     let last = name.rsplit('/').next().unwrap_or(name);
     let stem: String = last
         .chars()
@@ -225,7 +297,13 @@ fn shard_name(name: &str) -> String {
         })
         .take(64)
         .collect();
-    let hash: String = Sha256::digest(name)[..4]
+    let mut hash = Sha256::new_with_prefix(name);
+    // In the name they are replaced, and two of them would be one.
+    for part in found.path.iter().filter(|part| part.to_str().is_none()) {
+        hash.update([0]);
+        hash.update(part.as_encoded_bytes());
+    }
+    let hash: String = hash.finalize()[..8]
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
@@ -233,7 +311,7 @@ fn shard_name(name: &str) -> String {
 }
 
 /// Where `path` is written before it is whole.
-fn draft(path: &Path) -> PathBuf {
+pub(super) fn draft(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}{DRAFT}"))
 }
@@ -256,7 +334,10 @@ fn clear_drafts(folder: &Path) -> Result<(), DataError> {
     for entry in fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with('.') && name.ends_with(DRAFT) {
+        let of = name.strip_prefix('.').and_then(|n| n.strip_suffix(DRAFT));
+        if of.is_some_and(|of| {
+            of == MANIFEST || of == TOKENIZER || Format::of(of).0 == Format::Shard
+        }) {
             remove(&path)?;
         }
     }

@@ -12,27 +12,45 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Bytes of text that are turned into tokens at once, each part by one thread.
 const ROUND: usize = 4 << 20;
-/// Bytes of files that are turned into tokens in memory, at each start of a program.
+/// Bytes of text that is turned into tokens in memory, at each start of a program.
 const MOST_IN_MEMORY: u64 = 512 << 20;
+
+/// What is read on the way to tokens, of all files.
+pub struct Count<'a> {
+    /// Bytes read from the disk.
+    pub read: &'a AtomicU64,
+    /// Bytes of text, unpacked.
+    pub text: AtomicU64,
+    /// The most bytes of text.
+    pub most: u64,
+}
 
 /// Writes the tokens of `found` to `out`, from its start; what the header of the shard says, and how many
 /// records had no text.
 ///
 /// # Errors
 ///
-/// `found` cannot be read or has no tokens, or `out`, which `failed` names, cannot be written.
+/// `found` cannot be read, has no tokens or more text than `count` allows, or `out`, which `failed` names, cannot be written.
 pub fn tokenise<W: Write + Seek>(
     found: &Found,
     field: &str,
     tokenizer: &dyn Tokenizer,
     source: [u8; 32],
-    read_bytes: &AtomicU64,
+    count: &Count,
     out: W,
     failed: &dyn Fn(io::Error) -> DataError,
 ) -> Result<(W, ShardHeader, u64), DataError> {
     let mut writer = ShardWriter::new(out, tokenizer, source).map_err(failed)?;
     let mut round = Round::default();
-    let skipped = read::pieces(found, field, read_bytes, &mut |piece| {
+    let skipped = read::pieces(found, field, count.read, &mut |piece| {
+        let new = piece.text.len() as u64;
+        let bytes = count.text.fetch_add(new, Ordering::Relaxed) + new;
+        if bytes > count.most {
+            return Err(DataError::TooLarge {
+                bytes,
+                limit: count.most,
+            });
+        }
         round.bytes += piece.text.len();
         round
             .pieces
@@ -125,13 +143,18 @@ pub(super) fn tokenise_all(
             limit: MOST_IN_MEMORY,
         });
     }
-    let read_bytes = AtomicU64::new(0);
+    let read = AtomicU64::new(0);
+    let count = Count {
+        read: &read,
+        text: AtomicU64::new(0),
+        most: MOST_IN_MEMORY,
+    };
     let found = at_once(files.len(), |i| {
         let found = files[i];
         let failed = |e: io::Error| DataError::read(&found.path, e);
         let out = Cursor::new(Vec::new());
         let (out, header, skipped) =
-            tokenise(found, field, tokenizer, [0; 32], &read_bytes, out, &failed)?;
+            tokenise(found, field, tokenizer, [0; 32], &count, out, &failed)?;
         Ok((Part::owned(&found.name, out.into_inner(), header), skipped))
     })?;
     let skipped = found.iter().map(|(_, skipped)| skipped).sum();
@@ -175,4 +198,45 @@ pub(super) fn at_once<T: Send>(
     let mut results = results.into_inner().expect("no thread panicked");
     results.sort_by_key(|(i, _)| *i);
     results.into_iter().map(|(_, result)| result).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::ByteTokenizer;
+
+    #[test]
+    fn a_limit_counts_what_is_unpacked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt.zst");
+        let packed = zstd::encode_all(&[b'a'; 10_000][..], 1).unwrap();
+        assert!(packed.len() < 1000);
+        std::fs::write(&path, packed).unwrap();
+        let found = Found {
+            name: "a.txt.zst".into(),
+            path,
+        };
+        let read = AtomicU64::new(0);
+        let all = |most| {
+            let count = Count {
+                read: &read,
+                text: AtomicU64::new(0),
+                most,
+            };
+            let out = Cursor::new(Vec::new());
+            let failed = |e| DataError::read(&found.path, e);
+            tokenise(
+                &found,
+                "text",
+                &ByteTokenizer,
+                [0; 32],
+                &count,
+                out,
+                &failed,
+            )
+        };
+        assert!(all(10_000).is_ok());
+        let error = all(9_999).map(|(_, header, _)| header).unwrap_err();
+        assert!(matches!(error, DataError::TooLarge { .. }), "{error}");
+    }
 }

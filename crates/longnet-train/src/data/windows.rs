@@ -3,6 +3,7 @@
 use super::permutation::Permutation;
 use super::{DataError, Random, Tokens};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// `context + 1` tokens (or fewer at the end of a stream): all but the last are the input, all but
@@ -13,6 +14,8 @@ pub struct Window {
     pub start: u64,
     /// The tokens.
     pub tokens: Vec<i32>,
+    /// Bytes of text that those stand for that are to be predicted.
+    pub bytes: u64,
     /// Which document each token is of, if documents must not see each other.
     pub documents: Option<Vec<i32>>,
     /// Which source of a mixture it is from.
@@ -88,7 +91,8 @@ impl Windows {
         let mut random = Random::new(Random::new(seed).next() ^ epoch);
         let windows = self.per_epoch();
         let slack = self.tokens.len() - 1 - windows * self.context;
-        let phase = random.below(slack.min(self.context - 1) + 1);
+        // Up to the end, so that the last tokens have their turn, too.
+        let phase = random.below(slack + 1);
         Order {
             phase,
             context: self.context,
@@ -107,12 +111,38 @@ impl Windows {
     /// If `start` is not within the stream.
     pub fn at(&self, start: u64) -> Result<Window, DataError> {
         let end = (start + self.context + 1).min(self.tokens.len());
+        Window::read(&*self.tokens, start..end)
+    }
+}
+
+impl Window {
+    /// The tokens of `range`, which is not empty.
+    ///
+    /// # Errors
+    ///
+    /// Text that has become unreadable, or a token that is not in the vocabulary.
+    ///
+    /// # Panics
+    ///
+    /// If `range` is not within the stream.
+    pub fn read(stream: &dyn Tokens, range: Range<u64>) -> Result<Self, DataError> {
+        let Range { start, end } = range;
         let mut tokens = Vec::with_capacity((end - start) as usize);
-        self.tokens.read(start..end, &mut tokens)?;
-        Ok(Window {
+        stream.read(start..end, &mut tokens)?;
+        let documents = stream.documents(start..end)?;
+        let mut bytes = stream.bytes_of(start + 1..end);
+        if let Some(documents) = &documents {
+            for (at, pair) in (start + 1..).zip(documents.windows(2)) {
+                if pair[0] != pair[1] {
+                    bytes = bytes.saturating_sub(stream.bytes_of(at..at + 1));
+                }
+            }
+        }
+        Ok(Self {
             start,
             tokens,
-            documents: self.tokens.documents(start..end)?,
+            bytes,
+            documents,
             source: 0,
         })
     }

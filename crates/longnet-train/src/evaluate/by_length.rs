@@ -153,15 +153,7 @@ pub fn by_length(
 
 impl Slot {
     fn read(&self, tokens: &dyn Tokens) -> Result<Window, DataError> {
-        let range = self.start..self.start + self.length as u64 + 1;
-        let mut read = Vec::with_capacity(self.length + 1);
-        tokens.read(range.clone(), &mut read)?;
-        Ok(Window {
-            start: self.start,
-            tokens: read,
-            documents: tokens.documents(range)?,
-            source: 0,
-        })
+        Window::read(tokens, self.start..self.start + self.length as u64 + 1)
     }
 }
 

@@ -67,11 +67,7 @@ impl Prepared {
         let text = mapped.min(self.text.train.bytes() + self.text.valid.bytes());
         let device = self.lm.devices().into_iter().next();
         settle();
-        let train = &self.text.train;
-        let trainee = Trainee {
-            lm: self.lm,
-            bytes_per_token: train.bytes() as f64 / train.len() as f64,
-        };
+        let trainee = Trainee { lm: self.lm };
         let (context, batch) = largest_pass(&config);
         let mut largest = config.clone();
         (largest.data.context, largest.train.batch) = (context, batch);

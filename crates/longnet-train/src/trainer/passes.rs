@@ -83,6 +83,7 @@ impl Passes {
             loss: mean(|m| m.loss),
             z_loss: mean(|m| m.z_loss),
             smoothing: mean(|m| m.smoothing),
+            bytes_per_token: mean(|m| m.bytes_per_token),
             tokens: all,
             ..new
         };

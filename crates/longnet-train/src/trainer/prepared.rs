@@ -5,7 +5,7 @@ use super::{Stop, TrainError, Trainee, check_precision};
 use crate::checkpoint::{LOG, Lock, OpenError, Point, occupied, point_at, set_aside};
 use crate::config::Resolved;
 use crate::config::sections::{NumberFormat, OnNonFinite};
-use crate::data::{self, DataError, Fingerprint, Mixture, Split, Tokens, Windows};
+use crate::data::{self, DataError, Fingerprint, Mixture, Split, Windows};
 use crate::entropy::Entropy;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::loader::Loader;
@@ -232,10 +232,7 @@ impl Prepared {
             peak,
             outcome: Mutex::new(None),
         });
-        let trainee = Trainee {
-            lm: self.lm,
-            bytes_per_token: self.text.train.bytes() as f64 / self.text.train.len() as f64,
-        };
+        let trainee = Trainee { lm: self.lm };
         let optimizer = optimizer(&settings, &trainee);
         let learner = burn_train::Learner::new(trainee, optimizer, settings.lr);
         // The loop reads its text by itself.

@@ -222,7 +222,7 @@ impl Fit<'_> {
             epoch_number: period,
             total_items: total,
         });
-        let (mut sum, mut tokens, mut taken, mut whole) = (0.0, 0, 0, true);
+        let (mut sum, mut bytes, mut tokens, mut taken, mut whole) = (0.0, 0.0, 0, 0, true);
         let mut all = Measured::default();
         for (number, batch) in self.strategy.valid.pass().enumerate() {
             // --stop-at is no hurry.
@@ -238,7 +238,7 @@ impl Fit<'_> {
             sum += measured.loss * measured.tokens as f64;
             tokens += measured.tokens;
             all.seconds += measured.seconds;
-            all.bytes_per_token = measured.bytes_per_token;
+            bytes += measured.bytes_per_token * measured.tokens as f64;
             let progress = Progress::new(taken, total, Some("windows".into()));
             let item = TrainingItem::new(measured, progress, Some(number + 1), None);
             self.valid_event(LearnerEvent::ProcessedItem(item));
@@ -249,6 +249,7 @@ impl Fit<'_> {
             let all = Measured {
                 loss,
                 tokens,
+                bytes_per_token: bytes / tokens as f64,
                 ..all
             };
             self.strategy.record().evaluation("valid", step, &all);

@@ -7,13 +7,11 @@ use burn::tensor::Tensor;
 use burn_longnet::model::{ChunkedLoss, LongNetLM};
 use burn_train::{InferenceStep, TrainOutput, TrainStep};
 
-/// A language model with what its steps need.
+/// A language model that learns.
 #[derive(Module, Debug)]
 pub struct Trainee {
     /// The model.
     pub lm: LongNetLM,
-    /// Bytes of text that a token stands for.
-    pub bytes_per_token: f64,
 }
 
 impl Trainee {
@@ -48,7 +46,7 @@ impl Trainee {
         Measured {
             loss,
             tokens: batch.targets(),
-            bytes_per_token: self.bytes_per_token,
+            bytes_per_token: batch.bytes_per_token(),
             ..Measured::default()
         }
     }

@@ -218,6 +218,19 @@ fn what_cannot_be_read_names_file_place_and_remedy() {
 }
 
 #[test]
+fn text_that_was_packed_with_a_long_window_is_read() {
+    use std::io::Write;
+    let place = Place::new();
+    let mut packer = ::zstd::Encoder::new(Vec::new(), 1).unwrap();
+    packer.window_log(28).unwrap();
+    packer.write_all(b"abc").unwrap();
+    packer.flush().unwrap();
+    place.write("a.txt.zst", packer.finish().unwrap());
+    let found = documents(&place, "a.txt.zst", "text").unwrap();
+    assert_eq!(found, (vec!["abc".to_string()], 0));
+}
+
+#[test]
 fn the_first_error_of_the_taker_ends_the_reading() {
     let place = Place::new();
     place.write("a.jsonl", "{\"text\": \"a\"}\n".repeat(100));

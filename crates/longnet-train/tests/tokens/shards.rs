@@ -211,6 +211,98 @@ fn a_file_that_fails_leaves_the_others_finished_and_the_folder_unfinished() {
 }
 
 #[test]
+fn a_file_that_fails_leaves_a_finished_folder_finished() {
+    let (place, data) = place();
+    made(&place, &data);
+    let folder = place.path("shards");
+    let first = contents(&folder);
+    place.write("text/b.jsonl", "nonsense\n");
+    assert!(failed(&place, &data).starts_with("text/b.jsonl: line 1 is not JSON"));
+    fs::remove_file(folder.join(".lock")).unwrap();
+    assert!(contents(&folder) == first);
+    check_folder(&folder).unwrap();
+}
+
+#[test]
+fn a_folder_within_the_text_is_no_text() {
+    let (place, data) = place();
+    let folder = place.path("text/shards");
+    let prepare = |data: &Data| prepare(data, &folder, &Watch::default());
+    assert_eq!(prepare(&data).unwrap().made, 4);
+    let first = contents(&folder);
+    assert_eq!(prepare(&data).unwrap().kept, 4);
+    let glob = Data {
+        paths: vec!["text/**/*".into()],
+        ..data.clone()
+    };
+    assert_eq!(prepare(&glob).unwrap().kept, 4);
+    for path in ["text/shards", "text/shards/*"] {
+        let error = prepare(&Data {
+            paths: vec![path.into()],
+            ..data.clone()
+        });
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.starts_with("data.paths: ") || error.contains("shards.json"),
+            "{error}"
+        );
+        assert!(contents(&folder) == first);
+    }
+    let error = refused(
+        &place,
+        &Data {
+            paths: vec!["text/shards/*".into()],
+            extensions: vec![],
+            ..data.clone()
+        },
+    );
+    assert!(error.contains("name the folder instead"), "{error}");
+    // Elsewhere, shards are no text either.
+    let shards = Data {
+        paths: vec!["text/shards".into()],
+        ..data
+    };
+    assert!(failed(&place, &shards).contains("it holds tokens already"));
+    assert!(!place.path("shards").exists());
+}
+
+#[test]
+fn a_tokenizer_is_replaced_if_it_is_ours() {
+    let (place, data) = place();
+    place.write("shards/tokenizer.json", "mine");
+    place.write("shards/.notes.tmp", "mine");
+    assert!(failed(&place, &data).starts_with("shards/tokenizer.json is there already"));
+    assert_eq!(contents(&place.path("shards")).len(), 2);
+    fs::remove_file(place.path("shards/tokenizer.json")).unwrap();
+    assert!(made(&place, &data).tokenizer.is_some());
+    assert!(place.path("shards/.notes.tmp").exists());
+    let bytes = Data {
+        tokenizer: "byte".into(),
+        ..data
+    };
+    assert!(made(&place, &bytes).tokenizer.is_none());
+    assert!(!place.path("shards/tokenizer.json").exists());
+    check_folder(&place.path("shards")).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn names_that_are_no_text_have_shards_of_their_own() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::new();
+    fs::create_dir(place.path("text")).unwrap();
+    for byte in [0xfe, 0xff] {
+        let name = [byte, b'.', b't', b'x', b't'];
+        let path = place.path("text").join(std::ffi::OsStr::from_bytes(&name));
+        fs::write(path, lines(10, byte.into())).unwrap();
+    }
+    let data = place.data(&["text"]);
+    assert_eq!(made(&place, &data).made, 2);
+    assert_eq!(made(&place, &data).kept, 2);
+    assert_eq!(check_folder(&place.path("shards")).unwrap().shards, 2);
+}
+
+#[test]
 fn damage_is_found_when_a_shard_is_opened_or_checked() {
     let (place, data) = place();
     made(&place, &data);
@@ -348,5 +440,5 @@ fn shards_of_another_tokenizer_are_refused_with_the_right_one_named() {
         tokenizer: "byte".into(),
         ..data
     };
-    assert!(failed(&place, &mixed).contains("it holds tokens already"));
+    assert!(failed(&place, &mixed).starts_with("data.paths: shards is --out, too"));
 }

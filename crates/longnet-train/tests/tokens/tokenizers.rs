@@ -137,6 +137,26 @@ fn tokens_that_depend_on_each_other_are_decoded_as_a_whole() {
 }
 
 #[test]
+fn added_tokens_are_text_as_it_is() {
+    let learned = learned(300);
+    let mut file: serde_json::Value = serde_json::from_slice(learned.file().unwrap()).unwrap();
+    let id = learned.vocab();
+    file["added_tokens"]
+        .as_array_mut()
+        .unwrap()
+        .push(serde_json::json!({
+            "id": id, "content": "Füße", "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": false
+        }));
+    let tokenizer = FileTokenizer::parse("a", file.to_string().into(), None).unwrap();
+    let text = "a Füße b".as_bytes();
+    let tokens = tokenizer.encode(text);
+    assert!(tokens.contains(&(id as i32)), "{tokens:?}");
+    assert_eq!(tokenizer.decode(&tokens), text);
+    assert_eq!(tokenizer.fixed(id as i32).unwrap(), "Füße".as_bytes());
+}
+
+#[test]
 fn a_copy_in_the_folder_of_a_checkpoint_is_taken_first() {
     let place = Place::new();
     place.write("words.json", WORDS);

@@ -97,6 +97,8 @@ pub fn pieces(
         }
         Compression::Zstd => {
             let mut input = zstd::stream::read::Decoder::new(counted).map_err(failed)?;
+            // As far as 'zstd --long=31' looks back; the default is 27.
+            input.window_log_max(31).map_err(failed)?;
             lines_or_text(found, format, field, &mut input, each)
         }
     }

@@ -94,11 +94,16 @@ fn pieces(
     let added = inner.get_added_tokens_decoder();
     let mut pieces = vec![Box::from([]); vocab];
     for (token, &id) in ids {
-        if added.get(&id).is_none_or(|token| !token.special) {
-            let piece: Option<Vec<u8>> = token.chars().map(|c| bytes.get(&c).copied()).collect();
-            let piece = piece.unwrap_or_else(|| token.as_bytes().to_vec());
-            pieces[id as usize] = piece.into();
-        }
+        pieces[id as usize] = match added.get(&id) {
+            Some(token) if token.special => continue,
+            // Added tokens are text as it is.
+            Some(token) => token.content.as_bytes().into(),
+            None => {
+                let piece: Option<Vec<u8>> =
+                    token.chars().map(|c| bytes.get(&c).copied()).collect();
+                piece.unwrap_or_else(|| token.as_bytes().to_vec()).into()
+            }
+        };
     }
     pieces
 }

@@ -14,7 +14,7 @@ pub use bytes::{BYTE, ByteTokenizer, EndedBytes};
 pub use decoder::Decoder;
 pub use error::TokenizerError;
 pub use file::FileTokenizer;
-pub use train::{END_OF_TEXT, Trained, train};
+pub use train::{END_OF_TEXT, Trained, reserve, train};
 
 use crate::config::sections::Data;
 use sha2::{Digest, Sha256};

@@ -1,8 +1,9 @@
 //! A byte-level BPE learned from text.
 
 use super::{FileTokenizer, Tokenizer, TokenizerError};
-use crate::data::prepare::replace;
+use crate::data::prepare::{draft, replace};
 use crate::data::{DataError, Watch, cut, files::Found, read};
+use std::fs;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -45,6 +46,27 @@ impl Trained {
             source,
         })
     }
+}
+
+/// Whether a tokenizer can be [saved](Trained::save) at `path`, whose folder is made: before hours of
+/// learning.
+///
+/// # Errors
+///
+/// There is a file already, or none can be written.
+pub fn reserve(path: &Path) -> Result<(), TokenizerError> {
+    if path.symlink_metadata().is_ok() {
+        return Err(TokenizerError::Exists { path: path.into() });
+    }
+    let draft = draft(path);
+    let folder = path.parent().unwrap_or(Path::new(""));
+    fs::create_dir_all(folder)
+        .and_then(|()| fs::File::create(&draft))
+        .and_then(|_| fs::remove_file(&draft))
+        .map_err(|source| TokenizerError::Write {
+            path: path.into(),
+            source,
+        })
 }
 
 /// Learns a byte-level BPE of up to `vocab` tokens from `files`: the bytes, the special token
