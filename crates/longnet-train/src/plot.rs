@@ -176,17 +176,63 @@ impl Log {
     }
 }
 
+/// A sum of finite values, and how many they are.
+#[derive(Clone, Copy, Default)]
+struct Sum(f64, f64);
+
+impl Sum {
+    fn and(self, value: f64) -> Self {
+        match value.is_finite() {
+            true => Self(self.0 + value, self.1 + 1.0),
+            false => self,
+        }
+    }
+}
+
 /// The mean of each point and those before it, `window` in all.
+///
+/// A window is the end of one part of `window` points and the begin of the next, so each point is added twice,
+/// and none is subtracted, which would leave the error of a large one in all that follow.
 fn smoothed(points: &[(f64, f64)], window: usize) -> Vec<(f64, f64)> {
-    let mean = |i: usize| {
-        let part = &points[(i + 1).saturating_sub(window)..=i];
-        let finite: Vec<f64> = part.iter().map(|p| p.1).filter(|y| y.is_finite()).collect();
-        (
-            points[i].0,
-            finite.iter().sum::<f64>() / finite.len() as f64,
-        )
-    };
-    (0..points.len()).map(mean).collect()
+    let window = window.clamp(1, points.len().max(1));
+    let mut ends = vec![Sum::default(); window + 1];
+    let mut means = Vec::with_capacity(points.len());
+    for part in points.chunks(window) {
+        let mut begin = Sum::default();
+        for (i, &(x, y)) in part.iter().enumerate() {
+            begin = begin.and(y);
+            let end = ends[i + 1];
+            means.push((x, (begin.0 + end.0) / (begin.1 + end.1)));
+        }
+        // Only the last part is shorter, and nothing follows it.
+        for (i, &(_, y)) in part.iter().enumerate().rev() {
+            ends[i] = ends[i + 1].and(y);
+        }
+    }
+    means
+}
+
+/// Parts that a faint curve has at most: more than a picture shows.
+const PARTS: usize = 1000;
+
+/// `points`, of each of [`PARTS`] parts the lowest and the highest alone.
+fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let size = points.len().div_ceil(PARTS).max(1);
+    if size <= 2 {
+        return points.to_vec();
+    }
+    let mut thin = Vec::with_capacity(2 * PARTS);
+    for part in points.chunks(size) {
+        let by_height = |a: &&(f64, f64), b: &&(f64, f64)| a.1.total_cmp(&b.1);
+        let finite = || part.iter().filter(|point| point.1.is_finite());
+        match (finite().min_by(by_height), finite().max_by(by_height)) {
+            (Some(low), Some(high)) if low.0 <= high.0 => thin.extend([*low, *high]),
+            (Some(low), Some(high)) => thin.extend([*high, *low]),
+            // A gap.
+            _ => thin.extend(part.first()),
+        }
+    }
+    thin
 }
 
 /// The curves of `logs`: lines for training, dots for validation.
@@ -206,7 +252,7 @@ pub fn chart(logs: &[Log], options: &Options) -> Chart {
                 }
             };
             if window > 1 {
-                add(points.clone(), Style::Faint);
+                add(thinned(&points), Style::Faint);
             }
             add(smoothed(&points, window), Style::Line);
             add(log.points("valid", metric, options.over), Style::Dots);
@@ -273,6 +319,33 @@ mod tests {
         assert_eq!(chart.panels[0].curves.len(), 3);
         assert!(chart.panels[1].curves.is_empty());
         chart.picture();
+    }
+
+    #[test]
+    fn means_are_those_of_each_window_and_faint_curves_keep_their_extremes() {
+        let at = |i: usize| match i {
+            7 => f64::NAN,
+            20 => 1e300,
+            _ => (i * i % 13) as f64,
+        };
+        let points: Vec<_> = (0..50).map(|i| (i as f64, at(i))).collect();
+        for window in [1, 2, 7, 50, usize::MAX] {
+            for (i, (x, mean)) in smoothed(&points, window).into_iter().enumerate() {
+                let part = &points[(i + 1).saturating_sub(window)..=i];
+                let part = part.iter().map(|p| p.1).filter(|y| y.is_finite());
+                let (sum, count) = part.fold((0.0, 0.0), |(s, n), y| (s + y, n + 1.0));
+                let right = count == 0.0 && mean.is_nan()
+                    || (mean - sum / count).abs() <= 1e-12 * mean.abs();
+                assert!(x == i as f64 && right, "{window} {i}: {mean}");
+            }
+        }
+        assert!(smoothed(&[], 3).is_empty());
+        let mut many: Vec<_> = (0..12_345).map(|i| (i as f64, 1.0)).collect();
+        (many[5000].1, many[5003].1, many[7000].1) = (9.0, -9.0, f64::NAN);
+        let thin = thinned(&many);
+        assert!(thin.len() <= 2 * PARTS && thin.is_sorted_by(|a, b| a.0 <= b.0));
+        assert!(thin.contains(&many[5000]) && thin.contains(&many[5003]));
+        assert_eq!(thinned(&many[..1500]), many[..1500]);
     }
 
     #[test]

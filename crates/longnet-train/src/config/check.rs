@@ -66,6 +66,27 @@ pub(super) const LIMITS: &[(&str, i64)] = &[
     ("eval.samples", 1 << 20),
 ];
 
+/// The smallest value of each field that has one above 0.
+pub(super) const LEAST: &[(&str, usize)] = &[
+    ("model.d_model", 1),
+    ("model.heads", 1),
+    ("model.layers", 1),
+    ("model.ffn", 1),
+    ("model.kv_heads", 1),
+    ("attention.block", 1),
+    ("attention.top_k", 1),
+    ("data.context", 2),
+    ("data.valid_block", 2),
+    ("train.steps", 1),
+    ("train.batch", 1),
+    ("train.accumulate", 1),
+    ("train.loss_chunk", 1),
+    ("train.eval_every", 1),
+    ("train.scale_growth", 1),
+    ("train.keep", 1),
+    ("eval.samples", 1),
+];
+
 /// Parameters of a model and tokens of one pass that are refused beyond this.
 const MOST_PARAMETERS: u64 = 100_000_000_000;
 const MOST_TOKENS: u64 = 1 << 31;
@@ -125,8 +146,11 @@ impl Problems<'_> {
         });
     }
 
-    fn at_least(&mut self, key: &str, value: usize, least: usize) {
-        self.require(value >= least, &[key], || {
+    /// `value` of `key` is at least what [`LEAST`] says.
+    fn at_least(&mut self, key: &str, value: usize) {
+        let least = LEAST.iter().find(|(known, _)| *known == key);
+        let (_, least) = least.expect("the field is in the list");
+        self.require(value >= *least, &[key], || {
             format!("must be {least} or more")
         });
     }
@@ -139,11 +163,11 @@ impl Problems<'_> {
 
     fn model(&mut self) {
         let m = &self.resolved.config.model;
-        self.at_least("model.d_model", m.d_model, 1);
-        self.at_least("model.heads", m.heads, 1);
-        self.at_least("model.layers", m.layers, 1);
-        self.at_least("model.ffn", m.ffn.unwrap_or(1), 1);
-        self.at_least("model.kv_heads", m.kv_heads.unwrap_or(1), 1);
+        self.at_least("model.d_model", m.d_model);
+        self.at_least("model.heads", m.heads);
+        self.at_least("model.layers", m.layers);
+        self.at_least("model.ffn", m.ffn.unwrap_or(1));
+        self.at_least("model.kv_heads", m.kv_heads.unwrap_or(1));
         self.share("model.dropout", m.dropout);
         if let Recompute::Layers(layers) = &m.recompute {
             let beyond = layers.iter().find(|&&layer| layer >= m.layers);
@@ -196,8 +220,8 @@ impl Problems<'_> {
             "names no kind; the kinds are \"dilated\", \"block-sparse\" and \"adaptive\"".into()
         });
         let has = |kind| a.kind.contains(&kind);
-        self.at_least("attention.block", a.block, 1);
-        self.at_least("attention.top_k", a.top_k, 1);
+        self.at_least("attention.block", a.block);
+        self.at_least("attention.top_k", a.top_k);
         let blocks = has(AttentionKind::BlockSparse);
         let keys = ["attention.kind", "attention.pattern"];
         self.require(!blocks || a.pattern.is_some(), &keys, || {
@@ -309,8 +333,8 @@ impl Problems<'_> {
             "each must be above 0 and finite, such as [0.7, 0.3]; leave a path out that should not be learned"
                 .into()
         });
-        self.at_least("data.context", d.context, 2);
-        self.at_least("data.valid_block", d.valid_block, 2);
+        self.at_least("data.context", d.context);
+        self.at_least("data.valid_block", d.valid_block);
         let ok = d.valid_fraction > 0.0 && d.valid_fraction <= 0.5;
         self.require(ok, &["data.valid_fraction"], || {
             "must be above 0 and at most 0.5, such as 0.05".into()
@@ -326,7 +350,7 @@ impl Problems<'_> {
             ("train.loss_chunk", t.loss_chunk),
             ("train.eval_every", t.eval_every),
         ] {
-            self.at_least(key, value, 1);
+            self.at_least(key, value);
         }
         let fits = t.warmup <= t.steps;
         self.require(fits, &["train.warmup", "train.steps"], || {
@@ -340,8 +364,8 @@ impl Problems<'_> {
         self.positive("train.lr", t.lr);
         self.share("train.label_smoothing", t.label_smoothing);
         self.share("train.ema", t.ema);
-        self.at_least("train.scale_growth", t.scale_growth, 1);
-        self.at_least("train.keep", t.keep, 1);
+        self.at_least("train.scale_growth", t.scale_growth);
+        self.at_least("train.keep", t.keep);
         let ok = t.checkpoint_minutes >= 0.0 && t.checkpoint_minutes <= 1e9;
         self.require(ok, &["train.checkpoint_minutes"], || {
             "must be 0 (never by time) to 1e9".into()
@@ -520,7 +544,7 @@ impl Problems<'_> {
                 e.sliding
             )
         });
-        self.at_least("eval.samples", e.samples, 1);
+        self.at_least("eval.samples", e.samples);
         let ok = !e.depths.is_empty() && e.depths.iter().all(|d| (0.0..=1.0).contains(d));
         self.require(ok, &["eval.depths"], || {
             "must be shares from 0 to 1, such as [0.0, 0.5, 1.0]".into()

@@ -1,7 +1,7 @@
 //! The config as JSON Schema, by which editors complete and check it.
 
 use super::Config;
-use super::check::LIMITS;
+use super::check::{LEAST, LIMITS};
 use serde_json::{Map, Value, json};
 
 impl Config {
@@ -18,6 +18,10 @@ impl Config {
                 let limit = LIMITS.iter().find(|(limited, _)| *limited == key);
                 if let (Some((_, most)), Some(schema)) = (limit, schema.as_object_mut()) {
                     schema.insert("maximum".into(), (*most).into());
+                }
+                let least = LEAST.iter().find(|(limited, _)| *limited == key);
+                if let (Some((_, least)), Some(schema)) = (least, schema.as_object_mut()) {
+                    schema.insert("minimum".into(), (*least).into());
                 }
                 let described = schema.as_object_mut().expect("schemas are objects");
                 described.insert("description".into(), field.doc.trim().into());
@@ -154,6 +158,9 @@ mod tests {
             ("[model]\nlayrs = 1", "config.model.layrs: unknown"),
             ("[model]\nlayers = -1", "minimum"),
             ("[model]\nlayers = 1000000000", "maximum"),
+            ("[model]\nlayers = 0", "minimum"),
+            ("[data]\ncontext = 1", "minimum"),
+            ("[train]\nbatch_schedule = [1000, 4]", "wrong type"),
             ("[model]\nlayers = \"4\"", "wrong type"),
             ("[train]\ndecay = \"cosin\"", "no choice"),
             ("[data]\npaths = [1]", "no form fits"),
@@ -161,6 +168,17 @@ mod tests {
         ] {
             let faults = faults(&schema, &read(wrong), "config").join("\n");
             assert!(faults.contains(expected), "{wrong}: {faults}");
+        }
+    }
+
+    #[test]
+    fn every_lower_limit_is_that_of_a_field() {
+        let schema = Config::schema();
+        for (key, least) in LEAST {
+            let (section, field) = key.split_once('.').unwrap();
+            let found = &schema["properties"][section]["properties"][field];
+            assert_eq!(found["type"], "integer", "{key}");
+            assert_eq!(found["minimum"], *least, "{key}");
         }
     }
 }

@@ -121,8 +121,13 @@ impl<T: Value> Value for Vec<T> {
     }
 
     fn schema() -> serde_json::Value {
-        let list = serde_json::json!({"type": "array", "items": T::schema()});
-        serde_json::json!({"anyOf": [list, T::schema()]})
+        let one = T::schema();
+        let list = serde_json::json!({"type": "array", "items": one});
+        // A list is always read as the list of all.
+        match one.get("type").is_some_and(|kind| kind == "array") {
+            true => list,
+            false => serde_json::json!({"anyOf": [list, one]}),
+        }
     }
 
     fn write(&self) -> Option<toml::Value> {
