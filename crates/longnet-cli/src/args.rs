@@ -71,8 +71,8 @@ What is measured (--tasks, or eval.tasks in the config):
   text     The loss on the validation text with windows of each length, one after the other; with
            --sliding S also with windows moved by S tokens, where only the last S of each are
            scored and the rest is context (the first window scores all). Either way each token but
-           the first is scored once. A second table has the loss by how many tokens of its window
-           are before a token.
+           the first (of every document, if data.documents is masked) is scored once. A second
+           table has the loss by how many tokens of its window are before a token.
   passkey  A number hidden in filler text, at several depths, and asked for at the end (Mohtashami
            and Jaggi 2023). Prompt and key together have the length.
   recall   Lines such as qx=7, and later the same lines again: is the digit found by its key? Each

@@ -173,10 +173,12 @@ fn measure_text(
     };
     let pass = config.train.batch * config.data.context;
     let mut all = Vec::new();
-    show(&report::by_length_head(count - 1))?;
     for &length in lengths {
         for &mode in &modes {
             let found = by_length(lm, windows.tokens(), count, length, mode, pass)?;
+            if all.is_empty() {
+                show(&report::by_length_head(&found))?;
+            }
             show(&report::by_length(&found))?;
             all.push(found);
         }

@@ -70,8 +70,9 @@ pub fn sight(segment: usize) -> String {
     )
 }
 
-/// What stands above the rows of [`by_length`].
-pub fn by_length_head(tokens: u64) -> String {
+/// What stands above the rows of [`by_length`], of which this is the first.
+pub fn by_length_head(first: &ByLength) -> String {
+    let tokens = first.score.tokens;
     format!(
         "\nBy context length, the same {tokens} tokens each time:\n\n{:>10}   {:<16}{:>10}{:>12}{:>11}\n",
         "length", "windows", "loss", "perplexity", "bits/byte"
