@@ -44,8 +44,8 @@ fn checkpointing_lowers_the_peak_of_a_training_step_by_the_number_of_layers_or_s
     let half = same(config.clone().with_checkpoint_layers(Some(every_second)));
     let checkpointed = same(config);
     // First without counting: threads and their scratch are made once.
-    let before = status("VmRSS");
     peak(&checkpointed);
+    let before = status("VmRSS");
     let [low, middle, high] = [&checkpointed, &half, &plain].map(|lm| peak(lm) - before);
     println!(
         "peak of {LENGTH} tokens: {low:.0} MiB checkpointed, {middle:.0} MiB half of it, {high:.0} MiB plain"
