@@ -27,6 +27,7 @@
 //! | [`hilbert`] | orders of a 2-D grid in which neighbours stay close |
 //! | [`schedule`] | the pattern over a query range and a key range, as runs |
 //! | [`cost`] | visited pairs, FLOPs, bytes, cache entries |
+//! | [`ring`] | sequences sharded over ranks |
 //! | [`dropout`] | the generator that every backend shares |
 
 pub mod algebra;
@@ -41,6 +42,7 @@ pub mod hilbert;
 mod pattern;
 mod permutation;
 mod residues;
+pub mod ring;
 mod rules;
 pub mod run;
 pub mod schedule;
