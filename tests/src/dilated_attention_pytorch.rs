@@ -1,8 +1,10 @@
 //! The op's goldens of dilated-attention-pytorch.
 //!
 //! It groups heads (`Grouped`) and divides its output by the number of branches, although each head
-//! runs one: a factor of these goldens, not of the op.
+//! runs one: a factor of these goldens, not of the op. Its block-sparse attention adds one softmax per block;
+//! what is met there is the softmax over a row's blocks that stands beside it, by its own lists of blocks.
 
+use crate::blocks::Blocks;
 use crate::check::{Check, Tolerance, Want, inputs};
 use crate::dilated::Dilated;
 use crate::goldens::{Goldens, folder};
@@ -111,6 +113,79 @@ pub fn check(case: &Value) -> Check {
         problem: Problem {
             batch: number(case, "batch"),
             ..Problem::new(pattern, number(case, "seq_len"), number(case, "head_dim"))
+        },
+    }
+}
+
+/// The comparison of a case whose blocks are listed, with the softmax over all of a row's blocks.
+///
+/// # Panics
+///
+/// If the case lacks a field or a tensor.
+pub fn block_check(case: &Value) -> Check {
+    let tensors = tensors(case);
+    let block = &case["params"]["sparse_config"]["block_size"];
+    let block = block.as_u64().expect("block_size") as usize;
+    let list = |name| tensors.get(name).data.iter().map(|&x| x as usize);
+    let pairs: Vec<_> = list("block_rows").zip(list("block_cols")).collect();
+    let sees = |i, j| pairs.contains(&(i, j));
+    masked_check(case, &tensors, block, sees, "oracle_true_softmax_")
+}
+
+/// The comparison of a case with a mask of tokens that is one of blocks.
+///
+/// # Panics
+///
+/// If the case lacks a field or a tensor, or the mask cuts a block.
+pub fn token_mask_check(case: &Value) -> Check {
+    let tensors = tensors(case);
+    let (block, n) = (number(case, "block_size"), number(case, "seq_len"));
+    let mask = &tensors.get("token_mask").data;
+    for i in 0..n {
+        for j in 0..n {
+            let first = mask[i / block * block * n + j / block * block];
+            assert_eq!(mask[i * n + j], first, "the mask is one of whole blocks");
+        }
+    }
+    let sees = |i, j| mask[i * block * n + j * block] != 0.0;
+    masked_check(case, &tensors, block, sees, "")
+}
+
+fn masked_check(
+    case: &Value,
+    tensors: &Goldens,
+    block: usize,
+    sees: impl Fn(usize, usize) -> bool,
+    prefix: &str,
+) -> Check {
+    let (n, heads) = (number(case, "seq_len"), number(case, "heads"));
+    let blocks = n.div_ceil(block);
+    let row = |i| (0..blocks).map(|j| sees(i, j)).collect();
+    let plane: Vec<Vec<bool>> = (0..blocks).map(row).collect();
+    let wants = ["out", "dq", "dk", "dv"].map(|name| Want {
+        name,
+        golden: tensors.get(&format!("{prefix}{name}")).heads_first().data,
+        factor: 1.0,
+        tolerance: tolerance(case),
+    });
+    let get = |name| tensors.get(name);
+    let causal = case["params"]["is_causal"].as_bool().expect("is_causal");
+    Check {
+        label: case["name"].as_str().expect("a name").to_owned(),
+        inputs: inputs(get("q"), get("k"), get("v"), get("dout")),
+        wants: wants.into(),
+        problem: Problem {
+            batch: number(case, "batch"),
+            blocks: Some(Blocks {
+                size: [block; 2],
+                set: vec![plane; heads],
+                bias: None,
+            }),
+            ..Problem::new(
+                Dilated::new(heads, &[], causal),
+                n,
+                number(case, "head_dim"),
+            )
         },
     }
 }

@@ -56,7 +56,7 @@ impl Goldens {
     ///
     /// # Panics
     ///
-    /// If it cannot be read, or holds a dtype other than F32, F64, I64.
+    /// If it cannot be read, or holds a dtype other than F32, F64, I32, I64, U8.
     pub fn read(path: impl AsRef<Path>) -> Self {
         let path = folder().join(path);
         let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -66,7 +66,9 @@ impl Goldens {
             let data = match view.dtype() {
                 Dtype::F32 => numbers(view.data(), |b| f64::from(f32::from_le_bytes(b))),
                 Dtype::F64 => numbers(view.data(), f64::from_le_bytes),
+                Dtype::I32 => numbers(view.data(), |b| f64::from(i32::from_le_bytes(b))),
                 Dtype::I64 => numbers(view.data(), |b| i64::from_le_bytes(b) as f64),
+                Dtype::U8 => numbers(view.data(), |[b]| f64::from(b)),
                 other => panic!("{}: {name} is {other:?}", path.display()),
             };
             let shape = view.shape().to_vec();

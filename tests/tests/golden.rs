@@ -83,6 +83,19 @@ fn golden_dilated_attention_pytorch() {
                 tally.meet(case, || golden_suites::multi_head::meet(case));
             }
             "ring_lse_merge" => tally.meet(case, || ring_lse_merge(case)),
+            "block_sparse_sum_of_block_softmax" => {
+                tally.meet(case, || meet(&dap::block_check(case)));
+            }
+            "ring_block_sparse_single" => {
+                tally.meet(case, || meet(&dap::token_mask_check(case)));
+            }
+            "sparse_pattern_generator_raw" => {
+                tally.meet(case, || golden_suites::patterns::generators(case));
+            }
+            "legacy_main_hierarchical_pattern" => {
+                tally.meet(case, || golden_suites::patterns::hierarchical(case));
+            }
+            "hilbert_orderings" => tally.meet(case, || golden_suites::patterns::hilbert(case)),
             semantics => tally.skip(case, semantics),
         }
     }

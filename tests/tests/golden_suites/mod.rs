@@ -2,6 +2,7 @@
 
 pub mod compare;
 pub mod multi_head;
+pub mod patterns;
 pub mod torchscale_lm;
 pub mod torchscale_module;
 
