@@ -31,6 +31,7 @@ pub mod position;
 mod precision;
 pub mod prelude;
 mod recompute;
+pub mod ring;
 mod rowwise;
 #[cfg(test)]
 mod testing;
