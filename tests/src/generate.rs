@@ -99,7 +99,7 @@ fn with_blocks(mut problem: Problem, seed: u64, index: u64) -> Problem {
     let rng = &mut Rng::new(seed ^ 0xb1a5, index);
     problem.pattern.zero_keys = false;
     let span = problem.span;
-    let ends = [span.q_start + span.n_q, span.k_start + span.n_k];
+    let ends = [span.q_end(), span.k_end()];
     let size = [0; 2].map(|_| match rng.range(0, 3) {
         0 => rng.pick(&[16, 32, 64, 128]),
         1 => rng.range(1, 5),
@@ -238,6 +238,14 @@ fn span(rng: &mut Rng, longest: usize) -> Span {
             n_q: n,
             k_start: rng.range(0, longest),
             n_k: m,
+            step: 1,
+        },
+        3 => Span {
+            q_start: rng.range(0, longest),
+            n_q: n,
+            k_start: rng.range(0, longest),
+            n_k: m,
+            step: rng.range(2, 9),
         },
         _ => Span::full(n),
     }

@@ -98,12 +98,12 @@ fn visits(
     let Problem { span, d, .. } = problem;
     let scale = problem.scale.unwrap_or(1.0 / (*d as f64).sqrt());
     let (q, kv) = (index(problem, b, h, a), kv_row(problem, b, h));
-    let i = span.q_start + a;
+    let i = span.queries().at(a);
     let mut list = Vec::new();
     let mut zeros = Vec::new();
     for branch in 0..problem.branches() {
         for key in 0..span.n_k {
-            let j = span.k_start + key;
+            let j = span.keys().at(key);
             if problem.sees(branch, h, i, j) && problem.allows(b, a, key) {
                 let blocks = problem.blocks.as_ref();
                 let bias = blocks.and_then(|blocks| blocks.place(listed, b, [h, i, j]));

@@ -140,6 +140,7 @@ fn ring_lse_merge(case: &Value) -> Result<f64, String> {
                 n_q: n,
                 k_start: rows.start,
                 n_k: size,
+                step: 1,
             }),
             ..AttentionOptions::default()
         };

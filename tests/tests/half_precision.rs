@@ -20,7 +20,7 @@ fn plain(problem: &Problem, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> (Tensor
     for h in 0..pattern.heads {
         for a in 0..span.n_q {
             for b in 0..span.n_k {
-                let (i, j) = (span.q_start + a, span.k_start + b);
+                let (i, j) = (span.queries().at(a), span.keys().at(b));
                 let m = (0..pattern.branches.len()).filter(|&x| pattern.sees(x, h, i, j));
                 bias.push((m.count() as f64).ln());
             }

@@ -29,6 +29,7 @@ fn partial_results_merge_to_the_whole_with_their_gradients() {
             n_q,
             k_start,
             n_k,
+            step,
         } = problem.span;
         let cut = Rng::new(6, index).range(1, n_k - 1);
         let got = differentiate(&problem, &x, &device, F32, PLAIN, |q, k, v| {
@@ -37,8 +38,9 @@ fn partial_results_merge_to_the_whole_with_their_gradients() {
                 options.span = Some(Span {
                     q_start,
                     n_q,
-                    k_start: k_start + first,
+                    k_start: k_start + first * step,
                     n_k: length,
+                    step,
                 });
                 options.mask_pad = options.mask_pad.map(|m| m.narrow(1, first, length));
                 if let Some(documents) = &mut options.documents {

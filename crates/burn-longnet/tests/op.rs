@@ -250,6 +250,7 @@ fn merging_disjoint_keys_gives_the_whole() {
             n_q: 16,
             k_start: range.start,
             n_k: range.len(),
+            step: 1,
         };
         let options = AttentionOptions {
             span: Some(span),

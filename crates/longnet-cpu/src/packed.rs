@@ -109,15 +109,18 @@ impl<E: Element, T: Tiles<E>> Packed<E, T> {
 
 /// How many rows `keys` keys become when every run of them is padded to whole panels.
 pub fn packed_rows(schedule: &Schedule, keys: usize) -> usize {
+    let step = schedule.span().step;
     (0..schedule.branches())
         .map(|b| {
             if let Some(mask) = schedule.mask() {
                 // Each block may be a part of its own.
-                let block = mask.grid().k_block;
+                let block = mask.grid().k_block.div_ceil(step);
                 return (keys / block + 2) * block.min(keys).next_multiple_of(PANEL);
             }
+            // In rows: those of a segment, of which one in `rate` is on the residue.
             let Branch { segment, dilation } = schedule.branch(b);
-            let run = segment.min(keys).div_ceil(dilation);
+            let (segment, rate) = (segment.div_ceil(step), dilation.div_ceil(step));
+            let run = segment.min(keys).div_ceil(rate);
             (keys / segment + 1) * run.next_multiple_of(PANEL)
         })
         .sum()

@@ -12,7 +12,8 @@ use longnet_pattern::{HIDDEN, Progression, labels_match};
 pub struct Rules<'a> {
     labels: Option<[&'a [i32]; 2]>,
     dropout: Option<Draws>,
-    starts: [usize; 2],
+    /// Positions of the queries and the keys.
+    positions: [Progression; 2],
 }
 
 #[derive(Clone, Copy)]
@@ -54,7 +55,7 @@ impl<'a> Rules<'a> {
                 threshold: d.threshold().min(u32::MAX as u64) as u32,
                 scale: d.scale(),
             }),
-            starts: [span.q_start, span.k_start],
+            positions: [span.queries(), span.keys()],
         }
     }
 
@@ -66,7 +67,7 @@ impl<'a> Rules<'a> {
     /// Query row `a`.
     #[inline]
     pub fn query(&self, a: usize) -> Token {
-        let position = (self.starts[0] + a) as u32;
+        let position = self.positions[0].at(a) as u32;
         Token {
             label: self.labels.map_or(0, |[q, _]| q[a]),
             word: self
@@ -78,7 +79,7 @@ impl<'a> Rules<'a> {
     /// Key row `b`.
     #[inline]
     pub fn key(&self, b: usize) -> Token {
-        let position = (self.starts[1] + b) as u32;
+        let position = self.positions[1].at(b) as u32;
         Token {
             label: self.labels.map_or(0, |[_, k]| k[b]),
             word: self.dropout.map_or(0, |_| mix(position)),

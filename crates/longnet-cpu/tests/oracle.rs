@@ -170,6 +170,7 @@ fn gradients_reach_every_block_of_rows() {
         n_q,
         k_start,
         n_k,
+        step: 1,
     };
     for (i, (heads, kv_heads, span)) in [
         (1, 1, Span::full(1300)),

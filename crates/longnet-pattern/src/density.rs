@@ -1,19 +1,13 @@
 //! How sparse attention is.
 
-use crate::{BlockMask, Progression, Run, Schedule};
+use crate::{BlockMask, Run, Schedule};
 
 impl Schedule {
     /// The pairs that dense attention over the same positions visits, over all heads: all of them, or those
     /// that causality leaves.
     pub fn possible_pairs(&self) -> u64 {
         let span = self.span();
-        let all = |first, len| Progression {
-            first,
-            step: 1,
-            len,
-        };
-        let (q, k) = (all(span.q_start, span.n_q), all(span.k_start, span.n_k));
-        let run = Run::cut(q, k, self.is_causal());
+        let run = Run::cut(span.queries(), span.keys(), self.is_causal());
         self.heads() as u64 * run.map_or(0, |run| run.pairs())
     }
 

@@ -1,5 +1,6 @@
 //! Dilated attention: LongNet, arXiv 2307.02486, section 2.
 
+use crate::residues::{gcd, zero_keys};
 use crate::{Pattern, PatternError};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -165,6 +166,36 @@ impl DilatedPattern {
         (offset < segment).then_some(offset)
     }
 
+    /// The same branches with another tail.
+    pub fn with_tail(&self, tail: Tail) -> Self {
+        Self {
+            tail,
+            ..self.clone()
+        }
+    }
+
+    /// How many zero keys position `p` of `head` sees in a sequence of `n`, over all branches: none but with
+    /// [`Tail::ZeroKeys`], which causal attention never sees.
+    pub fn zero_keys(&self, head: usize, p: usize, n: usize) -> usize {
+        if self.tail != Tail::ZeroKeys || self.causal {
+            return 0;
+        }
+        let of = |b: usize| zero_keys(self.branches[b], self.offset(b, head), p, n);
+        (0..self.branches.len()).map(of).sum()
+    }
+
+    /// The branches as patterns of their own, of which this one is the sum; `None` if no head runs two.
+    pub fn branches_apart(&self) -> Option<Vec<Self>> {
+        if self.assignment == HeadAssignment::Grouped || self.branches.len() == 1 {
+            return None;
+        }
+        let apart = |&branch: &Branch| Self {
+            branches: vec![branch],
+            ..self.clone()
+        };
+        Some(self.branches.iter().map(apart).collect())
+    }
+
     /// Whether position `p` takes part in `branch` for `head`.
     pub fn covers(&self, branch: usize, head: usize, p: usize) -> bool {
         let Branch { segment, dilation } = self.branches[branch];
@@ -201,12 +232,6 @@ impl DilatedPattern {
 
     /// The least common multiple of the segment lengths, or `n` if that is smaller.
     pub(crate) fn period(&self, n: usize) -> usize {
-        let gcd = |mut a: usize, mut b: usize| {
-            while b != 0 {
-                (a, b) = (b, a % b);
-            }
-            a
-        };
         let lcm = |a: usize, w: usize| (a / gcd(a, w)).saturating_mul(w).min(n.max(1));
         self.branches.iter().map(|b| b.segment).fold(1, lcm).min(n)
     }

@@ -55,6 +55,12 @@ pub enum PatternError {
         /// How many there are.
         len: usize,
     },
+    /// Rows that do not follow each other.
+    #[error("span.step is {value}; rows sit at least one position apart, and at most 2^48")]
+    Step {
+        /// The step given.
+        value: usize,
+    },
     /// `ZeroKeys` is defined for self-attention over one whole sequence only.
     #[error(
         "tail = ZeroKeys needs queries and keys of one whole sequence, but queries are {q_start}..{q_end} and keys {k_start}..{k_end}; use tail = Masked"

@@ -14,6 +14,20 @@ pub struct Progression {
 }
 
 impl Progression {
+    /// One past the last index, or the first if there are none.
+    pub fn end(&self) -> usize {
+        match self.len {
+            0 => self.first,
+            len => self.first + (len - 1) * self.step + 1,
+        }
+    }
+
+    /// Of those of its indices that are not below `index`, the number of the first; at most `len`.
+    pub(crate) fn lower_bound(&self, index: usize) -> usize {
+        let steps = index.saturating_sub(self.first).div_ceil(self.step);
+        steps.min(self.len)
+    }
+
     /// The `i`-th index.
     pub fn at(&self, i: usize) -> usize {
         debug_assert!(i < self.len);

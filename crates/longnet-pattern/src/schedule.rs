@@ -2,12 +2,14 @@
 
 use crate::dilated::LARGEST;
 use crate::residues::{ResidueRuns, Residues};
-use crate::{BlockMask, BlockRuns, Branch, DilatedPattern, Pattern, PatternError, Run, Tail};
+use crate::{
+    BlockMask, BlockRuns, Branch, DilatedPattern, Pattern, PatternError, Progression, Run, Tail,
+};
 use std::ops::Range;
 use std::sync::Arc;
 
 /// Which positions the queries and the keys of a problem hold: query row `a` sits at
-/// `q_start + a`, key row `b` at `k_start + b`.
+/// `q_start + a * step`, key row `b` at `k_start + b * step`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Span {
     /// Position of the first query.
@@ -18,6 +20,8 @@ pub struct Span {
     pub k_start: usize,
     /// Number of keys.
     pub n_k: usize,
+    /// How far apart neighbouring rows sit, at least 1: more where a sequence is striped over ranks.
+    pub step: usize,
 }
 
 impl Span {
@@ -33,6 +37,7 @@ impl Span {
             n_q,
             k_start: 0,
             n_k,
+            step: 1,
         }
     }
 
@@ -51,15 +56,50 @@ impl Span {
             n_q,
             k_start: 0,
             n_k,
+            step: 1,
         }
     }
 
-    fn q_end(&self) -> usize {
-        self.q_start + self.n_q
+    /// The positions of the queries.
+    pub fn queries(&self) -> Progression {
+        Progression {
+            first: self.q_start,
+            step: self.step,
+            len: self.n_q,
+        }
     }
 
-    fn k_end(&self) -> usize {
-        self.k_start + self.n_k
+    /// The positions of the keys.
+    pub fn keys(&self) -> Progression {
+        Progression {
+            first: self.k_start,
+            step: self.step,
+            len: self.n_k,
+        }
+    }
+
+    /// One past the last query position.
+    pub fn q_end(&self) -> usize {
+        self.queries().end()
+    }
+
+    /// One past the last key position.
+    pub fn k_end(&self) -> usize {
+        self.keys().end()
+    }
+
+    /// A run on positions as one on rows.
+    pub(crate) fn rows(&self, run: Run) -> Run {
+        let rows = |positions: Progression, start| Progression {
+            first: (positions.first - start) / self.step,
+            step: positions.step / self.step,
+            len: positions.len,
+        };
+        Run {
+            q: rows(run.q, self.q_start),
+            k: rows(run.k, self.k_start),
+            ..run
+        }
     }
 }
 
@@ -85,11 +125,16 @@ enum Walk {
 
 impl Schedule {
     pub(crate) fn new(pattern: &Pattern, span: Span) -> Result<Self, PatternError> {
+        let step = span.step;
+        if !(1..=LARGEST).contains(&step) {
+            return Err(PatternError::Step { value: step });
+        }
         for (side, start, len) in [
             ("queries", span.q_start, span.n_q),
             ("keys", span.k_start, span.n_k),
         ] {
-            if start.checked_add(len).is_none_or(|end| end > LARGEST) {
+            let end = len.checked_mul(step).and_then(|n| n.checked_add(start));
+            if end.is_none_or(|end| end > LARGEST + step - 1) {
                 return Err(PatternError::Positions { side, start, len });
             }
         }
@@ -101,7 +146,7 @@ impl Schedule {
 
     fn dilated(dilated: &DilatedPattern, span: Span) -> Result<Self, PatternError> {
         let tail = dilated.tail;
-        if tail == Tail::ZeroKeys && (span.q_start, span.k_start, span.n_q) != (0, 0, span.n_k) {
+        if tail == Tail::ZeroKeys && span != Span::full(span.n_k) {
             return Err(PatternError::ZeroKeysSpan {
                 q_start: span.q_start,
                 q_end: span.q_end(),
@@ -223,15 +268,15 @@ impl Schedule {
         rows: Range<usize>,
         keys: Range<usize>,
     ) -> Runs {
-        let [q, k] = self.positions(&rows, &keys);
+        let (span, [q, k]) = (self.span, self.positions(&rows, &keys));
         Runs(match &self.walk {
             Walk::Residues(branches) => {
-                let (residues, span) = (&branches[branch], self.span);
+                let residues = &branches[branch];
                 Walker::Residues(ResidueRuns::new(residues, head, span, self.causal, q, k))
             }
             Walk::Blocks(mask) => {
                 assert_eq!(branch, 0, "a block mask has one branch");
-                Walker::Blocks(BlockRuns::new(mask, self.span, head, q, k, true))
+                Walker::Blocks(BlockRuns::new(mask, span, head, q, k, true))
             }
         })
     }
@@ -249,36 +294,51 @@ impl Schedule {
         BlockRuns::new(mask, self.span, head, q, k, false)
     }
 
-    /// The listed key blocks of query block `i` that are full: every row of the block sees all of their
-    /// positions. Those outside of this range are cut, by causality or by an end of the keys.
+    /// The listed key blocks of query block `i` that are full: every row of the block sees all keys that could
+    /// sit in them. Those outside of this range are cut, by causality or by an end of the keys.
     ///
     /// # Panics
     ///
     /// If the pattern is not a block mask.
     pub fn full_columns(&self, i: usize) -> Range<usize> {
         let grid = self.mask().expect("blocks need a block mask").grid();
-        let start = self.span.k_start.div_ceil(grid.k_block);
-        let mut end = self.span.k_end();
+        let Span {
+            q_start,
+            k_start,
+            n_k,
+            step,
+            ..
+        } = self.span;
+        // The nearest positions on both sides where a key is missing or later than the first row.
+        let before = (k_start + 1).saturating_sub(step);
+        let mut after = k_start + n_k * step;
         if self.causal {
-            let first_row = (i * grid.q_block).max(self.span.q_start);
-            end = end.min(first_row + 1);
+            let block = (i * grid.q_block).max(q_start) - q_start;
+            let first_row = q_start + block.div_ceil(step) * step;
+            let seen = (first_row + 1).saturating_sub(k_start).div_ceil(step);
+            after = after.min(k_start + seen * step);
         }
-        start..(end / grid.k_block).max(start)
+        let start = before.div_ceil(grid.k_block);
+        start..(after / grid.k_block).max(start)
     }
 
     /// The positions of rows of the query and the key tensor.
-    fn positions(&self, rows: &Range<usize>, keys: &Range<usize>) -> [Range<usize>; 2] {
-        debug_assert!(rows.end <= self.span.n_q && keys.end <= self.span.n_k);
-        let shift = |r: &Range<usize>, start: usize| r.start + start..r.end + start;
+    fn positions(&self, rows: &Range<usize>, keys: &Range<usize>) -> [Progression; 2] {
         [
-            shift(rows, self.span.q_start),
-            shift(keys, self.span.k_start),
+            self.span.queries().slice(rows.clone()),
+            self.span.keys().slice(keys.clone()),
         ]
+    }
+
+    /// Whether no row of any head sees anything.
+    pub fn is_empty(&self) -> bool {
+        let mut all = (0..self.branches()).flat_map(|b| (0..self.heads()).map(move |h| (b, h)));
+        all.all(|(branch, head)| self.runs(branch, head).next().is_none())
     }
 
     /// How many times query row `a` of `head` sees key row `b`.
     pub fn multiplicity(&self, head: usize, a: usize, b: usize) -> usize {
-        let (i, j) = (self.span.q_start + a, self.span.k_start + b);
+        let (i, j) = (self.span.queries().at(a), self.span.keys().at(b));
         let branches = match &self.walk {
             Walk::Residues(branches) => branches,
             Walk::Blocks(mask) => return usize::from(mask.sees(head, i, j)),

@@ -204,7 +204,7 @@ proptest! {
         let part = |end: usize, start: usize, len: usize| (end * start / 100, (end - end * start / 100) * len / 100);
         let (q_start, n_q) = part(case.grid.q_end(), cut[0], cut[1]);
         let (k_start, n_k) = part(case.grid.k_end(), cut[2], cut[3]);
-        let schedule = Pattern::from(case.mask()).schedule(Span { q_start, n_q, k_start, n_k }).unwrap();
+        let schedule = Pattern::from(case.mask()).schedule(Span { q_start, n_q, k_start, n_k, step: 1 }).unwrap();
         let (mut visited, mut possible) = (0u64, 0u64);
         for head in 0..case.heads {
             for i in q_start..q_start + n_q {

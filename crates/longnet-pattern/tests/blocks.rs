@@ -50,10 +50,10 @@ fn masks() -> impl Strategy<Value = Drawn> {
 }
 
 /// A span inside of the grid, by shares of it.
-fn span(grid: BlockGrid, cut: [usize; 4]) -> Span {
+fn span(grid: BlockGrid, cut: [usize; 4], step: usize) -> Span {
     let part = |end: usize, start: usize, len: usize| {
         let start = end * start / 100;
-        (start, (end - start) * len / 100)
+        (start, (end - start) * len / 100 / step)
     };
     let (q_start, n_q) = part(grid.q_end(), cut[0], cut[1]);
     let (k_start, n_k) = part(grid.k_end(), cut[2], cut[3]);
@@ -62,15 +62,20 @@ fn span(grid: BlockGrid, cut: [usize; 4]) -> Span {
         n_q,
         k_start,
         n_k,
+        step,
     }
+}
+
+fn steps() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(1usize), 1usize..7]
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn runs_visit_exactly_the_pairs(drawn in masks(), cut in prop::array::uniform4(0usize..101)) {
-        let span = span(drawn.mask.grid(), cut);
+    fn runs_visit_exactly_the_pairs(drawn in masks(), cut in prop::array::uniform4(0usize..101), step in steps()) {
+        let span = span(drawn.mask.grid(), cut, step);
         let pattern = Pattern::from(drawn.mask.clone());
         let schedule = pattern.schedule(span).unwrap();
         let (n_q, n_k) = (span.n_q, span.n_k);
@@ -79,7 +84,7 @@ proptest! {
             let seen = visits(&schedule, schedule.runs(0, head));
             for (a, row) in seen.iter().enumerate() {
                 for (b, &times) in row.iter().enumerate() {
-                    let (i, j) = (span.q_start + a, span.k_start + b);
+                    let (i, j) = (span.q_start + a * step, span.k_start + b * step);
                     prop_assert_eq!(times, usize::from(drawn.sees(head, i, j)));
                     prop_assert_eq!(times, pattern.multiplicity(head, i, j));
                     prop_assert_eq!(times, schedule.multiplicity(head, a, b));
@@ -110,20 +115,22 @@ proptest! {
     }
 
     #[test]
-    fn runs_of_single_blocks_name_their_place_in_the_bias(drawn in masks(), cut in prop::array::uniform4(0usize..101)) {
+    fn runs_of_single_blocks_name_their_place_in_the_bias(drawn in masks(), cut in prop::array::uniform4(0usize..101), step in steps()) {
         let (mask, grid) = (&drawn.mask, drawn.mask.grid());
-        let span = span(grid, cut);
+        let span = span(grid, cut, step);
         let schedule = Pattern::from(mask.clone()).schedule(span).unwrap();
         let mut named = vec![0; mask.blocks()];
         for head in 0..mask.heads() {
             for (run, bias) in schedule.block_runs(head, 0..span.n_q, 0..span.n_k) {
-                let (i, j) = ((span.q_start + run.q.first) / grid.q_block, (span.k_start + run.k.first) / grid.k_block);
+                let (q, k) = (span.queries(), span.keys());
+                let (i, j) = (q.at(run.q.first) / grid.q_block, k.at(run.k.first) / grid.k_block);
                 prop_assert_eq!(mask.bias_index(head, i, j), Some(bias));
-                prop_assert_eq!((span.q_start + run.q.at(run.q.len - 1)) / grid.q_block, i);
-                prop_assert_eq!((span.k_start + run.k.at(run.k.len - 1)) / grid.k_block, j);
+                prop_assert_eq!(q.at(run.q.at(run.q.len - 1)) / grid.q_block, i);
+                prop_assert_eq!(k.at(run.k.at(run.k.len - 1)) / grid.k_block, j);
                 let full = schedule.full_columns(i).contains(&j);
-                let rows = (i * grid.q_block).max(span.q_start)..((i + 1) * grid.q_block).min(span.q_start + span.n_q);
-                let whole = run.q.len == rows.len() && run.k.len == grid.k_block && run.diagonal.is_none();
+                let rows = q.iter().filter(|p| p / grid.q_block == i).count();
+                let could_be = (j * grid.k_block..(j + 1) * grid.k_block).filter(|p| p % step == span.k_start % step).count();
+                let whole = run.q.len == rows && run.k.len == could_be && run.diagonal.is_none();
                 prop_assert_eq!(full, whole);
                 named[bias] += 1;
             }

@@ -37,8 +37,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn runs_visit_exactly_the_pairs(pattern in patterns(), q_start in 0usize..50, n_q in 0usize..60, k_start in 0usize..50, n_k in 0usize..60) {
-        let span = Span { q_start, n_q, k_start, n_k };
+    fn runs_visit_exactly_the_pairs(pattern in patterns(), q_start in 0usize..50, n_q in 0usize..60, k_start in 0usize..50, n_k in 0usize..60, step in prop_oneof![Just(1usize), 1usize..9]) {
+        let span = Span { q_start, n_q, k_start, n_k, step };
         let schedule = pattern.schedule(span).unwrap();
         let mut total = 0;
         for head in 0..pattern.heads() {
@@ -46,10 +46,15 @@ proptest! {
             let seen = visits(&schedule, branches.clone().flat_map(|b| schedule.runs(b, head)));
             for (a, row) in seen.iter().enumerate() {
                 for (b, &times) in row.iter().enumerate() {
-                    prop_assert_eq!(times, pattern.multiplicity(head, q_start + a, k_start + b));
+                    prop_assert_eq!(times, pattern.multiplicity(head, q_start + a * step, k_start + b * step));
                     prop_assert_eq!(times, schedule.multiplicity(head, a, b));
                     total += times as u64;
                 }
+            }
+            // The runs of a dilated branch are in the order of their rows.
+            for branch in branches.clone() {
+                let firsts: Vec<_> = schedule.runs(branch, head).map(|run| (run.q.first, run.k.first)).collect();
+                prop_assert!(firsts.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 < w[1].1));
             }
             // Any cut of the rows or of the keys gives the same pairs.
             let (rows, keys) = (n_q / 3, n_k * 2 / 3);
@@ -61,6 +66,7 @@ proptest! {
             }
         }
         prop_assert_eq!(schedule.visited_pairs(), total);
+        prop_assert_eq!(schedule.is_empty(), total == 0);
     }
 
     #[test]
@@ -96,7 +102,10 @@ proptest! {
         for head in 0..heads {
             for (b, &(w, r)) in branches.iter().enumerate() {
                 let (g, o) = (w.min(n), head / heads.div_ceil(r));
+                let alone = DilatedPattern::new(heads, [(w, r)]).head_offset(HeadOffset::ByGroup).tail(Tail::ZeroKeys).build().unwrap();
+                let Pattern::Dilated(alone) = alone else { unreachable!() };
                 for i in 0..n {
+                    prop_assert_eq!(schedule.zero_keys(b, head, i), alone.zero_keys(head, i, n));
                     let covered = o < w && i % w % r == o;
                     let padded = (0..g.div_ceil(r)).map(|l| l * r + o).filter(|t| *t >= g || i / g * g + t >= n).count();
                     prop_assert_eq!(schedule.zero_keys(b, head, i), if covered { padded } else { 0 });

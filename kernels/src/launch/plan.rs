@@ -270,6 +270,12 @@ impl Plan {
             }
         }
         let span = schedule.span();
+        if span.step != 1 {
+            return Err(Declined(format!(
+                "rows are {} positions apart, the kernels take rows that follow each other",
+                span.step
+            )));
+        }
         if [span.n_q, span.n_k, problem.batch, problem.kv_heads].contains(&0) {
             return Err(Declined("a tensor is empty".into()));
         }

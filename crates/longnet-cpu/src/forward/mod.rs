@@ -225,22 +225,25 @@ fn parts_of_keys<E: Element>(
     while size > PANEL && packed_rows(cx.schedule(), size) > ROWS {
         size /= 2;
     }
-    // Parts end where blocks do.
-    let block = mask.grid().k_block;
+    // Parts end where blocks do. From here on sizes are distances of positions.
+    let (block, size) = (mask.grid().k_block, size * cx.span.step);
     let size = if block < size {
         size / block * block
     } else {
         size
     };
-    let (start, n_k) = (cx.span.k_start, cx.span.n_k);
+    let (keys, step, n_k) = (cx.span.keys(), cx.span.step, cx.span.n_k);
     let mut parts: Vec<usize> = Vec::new();
     for run in cx.schedule().query_runs(0, head, rows.clone()) {
-        let first = (start + run.k.first) / size;
-        parts.extend(first..=(start + run.k.at(run.k.len - 1)) / size);
+        let first = keys.at(run.k.first) / size;
+        parts.extend(first..=keys.at(run.k.at(run.k.len - 1)) / size);
     }
     parts.sort_unstable();
     parts.dedup();
-    let row = move |position: usize| position.saturating_sub(start).min(n_k);
+    let row = move |position: usize| {
+        let distance = position.saturating_sub(keys.first);
+        distance.div_ceil(step).min(n_k)
+    };
     parts
         .into_iter()
         .map(move |part| row(part * size)..row((part + 1) * size))

@@ -27,7 +27,7 @@ impl Kind {
     /// Over the positions of `span`, and some more. Sets: 0: everything; 1: a window, other in each head; 2:
     /// that and the first blocks; 3, 4: pairs at random, few or many; else: a stretch at random in each row.
     pub fn pattern(&self, heads: usize, causal: bool, span: Span, seed: u64) -> Pattern {
-        let (q_end, k_end) = (span.q_start + span.n_q, span.k_start + span.n_k);
+        let (q_end, k_end) = (span.q_end(), span.k_end());
         let grid = BlockGrid::cross(q_end, k_end, self.q_block, self.k_block);
         let random = |head: usize, i: usize, j: usize| {
             let mut random = Random(seed ^ ((head * 1_000_003 + i) * 1_000_003 + j) as u64);

@@ -117,7 +117,7 @@ pub fn cases_of(longest: usize, queries: Range<usize>) -> impl Strategy<Value = 
         Just((6, 3)),
     ];
     let pattern = (heads, branches, any::<[bool; 4]>());
-    let span = (0..longest, queries, 0..longest, 1..longest, 0..4usize);
+    let span = (0..longest, queries, 0..longest, 1..longest, 0..5usize);
     let sizes = (
         1usize..3,
         prop_oneof![4 => 1usize..40, 1 => Just(64), 1 => Just(100), 1 => Just(257)],
@@ -145,6 +145,7 @@ pub fn cases_of(longest: usize, queries: Range<usize>) -> impl Strategy<Value = 
                     n_q,
                     k_start,
                     n_k,
+                    step: if kind == 3 { 1 } else { 2 + q_start % 7 },
                 },
             };
             let dilated = || {

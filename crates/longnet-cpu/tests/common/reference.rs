@@ -117,7 +117,7 @@ pub fn reference(case: &Case, x: &Inputs) -> (Results, Results) {
     for b in 0..case.batch {
         for h in 0..heads {
             for a in 0..span.n_q {
-                let (i, kv) = (span.q_start + a, h / group);
+                let (i, kv) = (span.queries().at(a), h / group);
                 let (q, dout) = (x.q.row(b, h, a), x.dout.row(b, h, a));
                 let dlse = x.dlse[lse.len()];
                 let visible = |c: usize| {
@@ -128,7 +128,7 @@ pub fn reference(case: &Case, x: &Inputs) -> (Results, Results) {
                 // (branch, key, score, dropout factor, place in the bias)
                 let mut pairs = Vec::new();
                 for c in (0..span.n_k).filter(|&c| visible(c)) {
-                    let j = span.k_start + c;
+                    let j = span.keys().at(c);
                     let factor = case.dropout.map_or(1.0, |d| d.factor(b, heads, h, i, j));
                     let place = place(b, h, i, j);
                     let bias = place.map_or(0.0, |at| case.bias.as_ref().unwrap()[at]);

@@ -11,7 +11,7 @@ pub struct BlockRuns {
     mask: BlockMask,
     span: Span,
     head: usize,
-    /// Positions of the queries and the keys.
+    /// Ranges that hold the positions of the queries and the keys.
     q: Range<usize>,
     k: Range<usize>,
     /// Whether neighbouring blocks make one run where that is exact.
@@ -32,7 +32,8 @@ enum Rows {
     Listed(std::vec::IntoIter<usize>),
 }
 
-/// A rectangle of positions, cut by causality, and the place of its first block in a bias.
+/// A rectangle of positions, cut by causality, and the place of its first block in a bias. Its rows and keys are those
+/// of the span that lie in it.
 #[derive(Clone, Debug)]
 struct Area {
     q: Range<usize>,
@@ -58,28 +59,27 @@ impl Area {
 
     /// On the rows of tensors; `None` if causality leaves nothing.
     fn run(self, span: Span, causal: bool) -> Option<(Run, usize)> {
-        let [q, k] = [self.q, self.k].map(|range| Progression {
-            first: range.start,
-            step: 1,
-            len: range.len(),
-        });
-        let mut run = Run::cut(q, k, causal)?;
-        run.q.first -= span.q_start;
-        run.k.first -= span.k_start;
-        Some((run, self.bias))
+        let within = |all: Progression, range: Range<usize>| {
+            all.slice(all.lower_bound(range.start)..all.lower_bound(range.end))
+        };
+        let q = within(span.queries(), self.q);
+        let k = within(span.keys(), self.k);
+        let run = Run::cut(q, k, causal)?;
+        Some((span.rows(run), self.bias))
     }
 }
 
 impl BlockRuns {
-    /// `q` and `k` are positions inside of `span`.
+    /// `q` and `k` are positions of `span`.
     pub(crate) fn new(
         mask: &BlockMask,
         span: Span,
         head: usize,
-        q: Range<usize>,
-        k: Range<usize>,
+        q: Progression,
+        k: Progression,
         merge: bool,
     ) -> Self {
+        let [q, k] = [q, k].map(|all| all.first..all.end());
         let BlockGrid {
             q_block, k_block, ..
         } = mask.grid();

@@ -63,6 +63,7 @@ pub fn variants() -> Vec<Variant> {
         n_q: 50,
         k_start: 5,
         n_k: 66,
+        step: 1,
     };
     let labels = |n: usize, shift: usize| -> Vec<i32> {
         let label = |row: usize| match (row + shift) % 7 {

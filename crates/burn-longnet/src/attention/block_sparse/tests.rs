@@ -179,6 +179,7 @@ fn gradients_of_repeated_kv_heads_spans_padding_and_documents_are_those_of_all_p
         n_q,
         k_start: 0,
         n_k,
+        step: 1,
     };
     let device = Device::default();
     let padding = Tensor::<1, Int>::arange(0..n_k as i64, &device)

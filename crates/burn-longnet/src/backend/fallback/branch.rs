@@ -416,9 +416,9 @@ fn factors<B: Backend>(
             for (s, run) in runs.iter().enumerate() {
                 for a in 0..run.q.len {
                     let first = ((((batch * heads) + h) * count + s) * rows + a) * keys;
-                    let i = span.q_start + run.q.at(a);
+                    let i = span.queries().at(run.q.at(a));
                     for b in 0..run.visible(a) {
-                        let j = span.k_start + run.k.at(b);
+                        let j = span.keys().at(run.k.at(b));
                         let factor = dropout.factor(batch, schedule.heads(), *head, i, j);
                         kept[first + b] = f32::from(factor != 0.0);
                     }
