@@ -1,6 +1,7 @@
 //! Dropout that a seed determines, so that a layer computed twice drops the same.
 
 use crate::pattern::Dropout;
+use crate::ring::SequenceShard;
 use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData};
 use std::cell::Cell;
 
@@ -91,6 +92,31 @@ pub(crate) fn split_mix(seed: u64, at: u64) -> u64 {
 /// `x` with each element dropped with probability `p` and the others scaled by `1 / (1 - p)`, or
 /// `x` itself without a seed. The mask is drawn on the host.
 pub(crate) fn dropout<const D: usize>(x: Tensor<D>, p: f64, seed: Option<u64>) -> Tensor<D> {
+    dropout_of_rows(x, p, seed, |row| row)
+}
+
+/// As [`dropout`] of `[batch, rows, width]`: a shard drops what the whole sequence drops there.
+pub(crate) fn dropout_on(
+    x: Tensor<3>,
+    p: f64,
+    seed: Option<u64>,
+    shard: Option<&SequenceShard>,
+) -> Tensor<3> {
+    let Some(shard) = shard.filter(|_| seed.is_some() && p > 0.0) else {
+        return dropout(x, p, seed);
+    };
+    let positions: Vec<usize> = shard.shards().positions(shard.rank()).collect();
+    let (rows, n) = (positions.len().max(1), shard.n());
+    dropout_of_rows(x, p, seed, |row| row / rows * n + positions[row % rows])
+}
+
+/// `row_of`: the number that a row has in the whole tensor.
+fn dropout_of_rows<const D: usize>(
+    x: Tensor<D>,
+    p: f64,
+    seed: Option<u64>,
+    row_of: impl Fn(usize) -> usize,
+) -> Tensor<D> {
     let Some(seed) = seed.filter(|_| p > 0.0) else {
         return x;
     };
@@ -98,7 +124,8 @@ pub(crate) fn dropout<const D: usize>(x: Tensor<D>, p: f64, seed: Option<u64>) -
     let (key, threshold) = (dropout.key(0, 1, 0), dropout.threshold());
     let (shape, scale) = (x.shape(), dropout.scale() as f32);
     let width = shape[D - 1].max(1);
-    let kept = |at: usize| u64::from(Dropout::draw(key, at / width, at % width)) >= threshold;
+    let kept =
+        |at: usize| u64::from(Dropout::draw(key, row_of(at / width), at % width)) >= threshold;
     let mask = (0..shape.num_elements())
         .map(|at| if kept(at) { scale } else { 0.0 })
         .collect();

@@ -3,7 +3,7 @@
 use crate::ops::{AttentionSpec, Bias, Labels, SparseAttentionOps};
 use crate::precision;
 use burn::backend::Dispatch;
-use burn::tensor::{Bool, DType, Int, IntDType, Tensor};
+use burn::tensor::{Bool, DType, Device, Int, IntDType, Tensor};
 use longnet_pattern::{Dropout, HIDDEN, MixGradient, Pattern, Precision, Span, Tail};
 
 /// What an attention call may be told beside its pattern. The default is plain attention.
@@ -101,21 +101,24 @@ pub fn sparse_attention_with_lse(
         span.n_q,
         span.n_k
     );
-    if let Some(dropout) = options.dropout {
-        assert!(
-            (0.0..=1.0).contains(&dropout.p),
-            "dropout.p is {}; a probability is in 0..=1",
-            dropout.p
-        );
-    }
+    check_dropout(options);
     let schedule = pattern
         .schedule(span)
         .unwrap_or_else(|error| panic!("{error}"));
     if schedule.tail() == Tail::ZeroKeys && options.documents.is_some() {
         panic!("tail = ZeroKeys is not defined with documents; use tail = Masked");
     }
-    let labels = labels(options, [batch, n_q, n_k], &q);
-    let bias = bias(options, pattern, batch, q.dtype());
+    let labels = match labels(options, [batch, n_q, n_k], &q.device()) {
+        Some([q, k]) => Labels::Pair {
+            q: q.into_dispatch(),
+            k: k.into_dispatch(),
+        },
+        None => Labels::None,
+    };
+    let bias = match bias(options, pattern, batch, q.dtype()) {
+        Some(bias) => Bias::Blocks(bias.into_dispatch()),
+        None => Bias::None,
+    };
     let spec = AttentionSpec {
         schedule,
         scale: options.scale.unwrap_or(1.0 / (d as f64).sqrt()),
@@ -164,7 +167,17 @@ pub fn merge(
     (out, lse)
 }
 
-fn check_shapes(q: &Tensor<4>, k: &Tensor<4>, v: &Tensor<4>, pattern: &Pattern) {
+pub(crate) fn check_dropout(options: &AttentionOptions) {
+    if let Some(dropout) = options.dropout {
+        assert!(
+            (0.0..=1.0).contains(&dropout.p),
+            "dropout.p is {}; a probability is in 0..=1",
+            dropout.p
+        );
+    }
+}
+
+pub(crate) fn check_shapes(q: &Tensor<4>, k: &Tensor<4>, v: &Tensor<4>, pattern: &Pattern) {
     let ([batch, heads, _, d], [k_batch, kv_heads, n_k, k_d]) = (q.dims(), k.dims());
     let [v_batch, v_heads, v_n, _] = v.dims();
     assert_eq!(
@@ -206,15 +219,14 @@ fn check_shapes(q: &Tensor<4>, k: &Tensor<4>, v: &Tensor<4>, pattern: &Pattern) 
     );
 }
 
-fn bias(
+/// The bias in the dtype of lse.
+pub(crate) fn bias(
     options: &AttentionOptions,
     pattern: &Pattern,
     batch: usize,
     dtype: DType,
-) -> Bias<Dispatch> {
-    let Some(bias) = &options.bias else {
-        return Bias::None;
-    };
+) -> Option<Tensor<2>> {
+    let bias = options.bias.as_ref()?;
     let Pattern::Blocks(mask) = pattern else {
         panic!("options.bias needs a block mask: a dilated pattern has no blocks");
     };
@@ -223,16 +235,17 @@ fn bias(
         [[1, blocks], [batch, blocks]].contains(&dims),
         "options.bias has shape {dims:?}, expected [1, {blocks}] or [{batch}, {blocks}]: a value for each listed block"
     );
-    Bias::Blocks(bias.clone().cast(precision::wide(dtype)).into_dispatch())
+    Some(bias.clone().cast(precision::wide(dtype)))
 }
 
-fn labels(
+/// The labels of queries and keys that stand for masks and documents.
+pub(crate) fn labels(
     options: &AttentionOptions,
     [batch, n_q, n_k]: [usize; 3],
-    q: &Tensor<4>,
-) -> Labels<Dispatch> {
+    device: &Device,
+) -> Option<[Tensor<2, Int>; 2]> {
     if options.mask_pad.is_none() && options.documents.is_none() {
-        return Labels::None;
+        return None;
     }
     let check = |name: &str, dims: [usize; 2], n: usize| {
         assert_eq!(
@@ -251,7 +264,7 @@ fn labels(
             )
         }
         None => {
-            let zeros = |n| Tensor::<2, Int>::zeros([batch, n], (&q.device(), DType::I32));
+            let zeros = |n| Tensor::<2, Int>::zeros([batch, n], (device, DType::I32));
             (zeros(n_q), zeros(n_k))
         }
     };
@@ -259,8 +272,5 @@ fn labels(
         check("mask_pad", mask.dims(), n_k);
         key = key.mask_fill(mask.clone(), HIDDEN);
     }
-    Labels::Pair {
-        q: query.into_dispatch(),
-        k: key.into_dispatch(),
-    }
+    Some([query, key])
 }

@@ -4,7 +4,8 @@
 //! value and its vector-Jacobian product are ordinary tensor code, and there may be any number of
 //! inputs: each is tied to a one-element *token* by an [`anchor`](VjpOps::anchor), and the value
 //! hangs off the last token. In the backward pass the value's step runs first; it calls the
-//! closure, which leaves one gradient per input in a slot, and each anchor delivers its own.
+//! closure, which leaves one gradient per input in a slot, and each anchor delivers its own. A second value
+//! hangs off the first: its step runs before, and leaves its gradient for the closure.
 
 use burn::backend::autodiff::{
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
@@ -13,9 +14,9 @@ use burn::backend::autodiff::{
 };
 use burn::backend::{
     Autodiff, Backend, BackendTensor, Dispatch, DispatchKindConversion, DispatchTensor,
-    backend_extension, tensor::FloatTensor,
+    TensorMetadata, backend_extension, tensor::FloatTensor,
 };
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Shape, Tensor};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -65,6 +66,17 @@ pub(crate) trait VjpOps: Backend {
         token
     }
 
+    /// A second value, made to depend on the first.
+    #[fusion(default)]
+    fn beside(
+        second: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        slot: Slot,
+    ) -> FloatTensor<Self> {
+        let _ = (first, slot);
+        second
+    }
+
     /// The value, made to depend on the token.
     #[fusion(default)]
     fn hang(value: FloatTensor<Self>, token: FloatTensor<Self>, vjp: Vjp) -> FloatTensor<Self> {
@@ -87,6 +99,9 @@ struct Anchor;
 
 #[derive(Debug)]
 struct Hang;
+
+#[derive(Debug)]
+struct Beside;
 
 impl<B: Backend> Backward<B, 2> for Anchor
 where
@@ -124,6 +139,24 @@ where
     }
 }
 
+impl<B: Backend> Backward<B, 1> for Beside
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
+    type State = (Slot, Shape, DType);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = grads.consume::<B>(&ops.node);
+        let (slot, shape, dtype) = ops.state;
+        if let [Some(first)] = ops.parents {
+            // So that the step of the first runs even where only the second is used.
+            let zeros = B::float_zeros(shape, &gradient.device(), dtype.into());
+            grads.register::<B>(first.id, zeros);
+            *slot.lock().expect("no panic under this lock") = Some(lift::<B>(gradient));
+        }
+    }
+}
+
 impl<B: Backend, C: CheckpointStrategy> VjpOps for Autodiff<B, C>
 where
     DispatchTensor: DispatchKindConversion<B>,
@@ -138,6 +171,23 @@ where
         {
             OpsKind::Tracked(prep) => prep.finish(slot, token),
             OpsKind::UnTracked(prep) => prep.finish(token),
+        }
+    }
+
+    fn beside(
+        second: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        slot: Slot,
+    ) -> FloatTensor<Self> {
+        let second = second.into_primitive();
+        let (first, node) = first.into_parts();
+        let nodes = [node];
+        match Backward::<B, 1>::prepare::<C>(Beside, nodes)
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish((slot, first.shape(), first.dtype()), second),
+            OpsKind::UnTracked(prep) => prep.finish(second),
         }
     }
 
@@ -204,6 +254,22 @@ impl Inputs {
         let (value, token) = (value.into_dispatch(), self.token.into_dispatch());
         Tensor::from_dispatch(<Dispatch as VjpOps>::hang(value, token, vjp))
     }
+
+    /// As [`finish`](Self::finish), for two values; the gradient of the second is `None` where it is not used.
+    pub(crate) fn finish_pair<const D: usize, const E: usize>(
+        self,
+        [first, second]: [DispatchTensor; 2],
+        vjp: impl FnOnce(Tensor<D>, Option<Tensor<E>>) -> Vec<Option<DispatchTensor>> + Send + 'static,
+    ) -> (Tensor<D>, Tensor<E>) {
+        let slot = Slot::default();
+        let left = slot.clone();
+        let first = self.finish(Tensor::from_dispatch(first), move |gradient| {
+            let other = left.lock().expect("no panic under this lock").take();
+            vjp(gradient, other.map(Tensor::from_dispatch))
+        });
+        let second = <Dispatch as VjpOps>::beside(second, first.clone().into_dispatch(), slot);
+        (first, Tensor::from_dispatch(second))
+    }
 }
 
 #[cfg(test)]
@@ -241,6 +307,35 @@ mod tests {
             .unwrap()
             .to_data()
             .assert_eq(&burn::tensor::TensorData::from([33.0f32]), true);
+    }
+
+    #[test]
+    fn of_two_values_either_may_be_used() {
+        let device = Device::default().autodiff();
+        for used in [[true, true], [true, false], [false, true]] {
+            let a = Tensor::<1>::from_data([2.0, 3.0], &device).require_grad();
+            let mut inputs = Inputs::new(&device);
+            inputs.push(a.clone().mul_scalar(1.0));
+            let plain = |x: [f32; 2]| Tensor::<1>::from_data(x, &Device::default()).into_dispatch();
+            let values = [plain([20.0, 30.0]), plain([1.0, 1.0])];
+            let (ten, one) = inputs.finish_pair::<1, 1>(values, |d_ten, d_one| {
+                let both = d_ten.mul_scalar(10.0);
+                let both = match d_one {
+                    Some(d_one) => both + d_one,
+                    None => both,
+                };
+                vec![Some(both.into_dispatch())]
+            });
+            let parts = [ten.sum().mul_scalar(2.0), one.sum().mul_scalar(3.0)];
+            let sum = parts.into_iter().zip(used).filter(|(_, used)| *used);
+            let sum = sum.map(|(part, _)| part).reduce(|a, b| a + b).unwrap();
+            let gradient = a.grad(&sum.backward()).unwrap();
+            let want = 20.0 * f32::from(used[0]) + 3.0 * f32::from(used[1]);
+            assert_eq!(
+                gradient.into_data().iter::<f32>().collect::<Vec<_>>(),
+                [want; 2]
+            );
+        }
     }
 
     #[test]

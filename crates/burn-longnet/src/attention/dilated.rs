@@ -2,11 +2,12 @@
 
 use crate::dropout::DropoutSeed;
 use crate::error::{ConfigError, check_dropout, check_finite};
-use crate::functional::{AttentionOptions, Documents, sparse_attention};
+use crate::functional::{AttentionOptions, Documents};
 use crate::pattern::{
     Branch, DilatedPattern, Dropout, HeadAssignment, HeadOffset, MixGradient, Pattern, Precision,
     Span, Tail,
 };
+use crate::ring::{self, SequenceShard};
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
 use burn::tensor::{Bool, Tensor};
@@ -139,6 +140,7 @@ pub struct AttentionInput {
     pub(super) mask_pad: Option<Tensor<2, Bool>>,
     pub(super) documents: Option<Documents>,
     pub(super) span: Option<Span>,
+    pub(super) shard: Option<SequenceShard>,
     pub(super) seed: DropoutSeed,
 }
 
@@ -153,6 +155,7 @@ impl AttentionInput {
             mask_pad: None,
             documents: None,
             span: None,
+            shard: None,
             seed: DropoutSeed::Draw,
         }
     }
@@ -172,6 +175,13 @@ impl AttentionInput {
     /// Where queries and keys sit. Without it both start at position 0.
     pub fn span(mut self, span: impl Into<Option<Span>>) -> Self {
         self.span = span.into();
+        self
+    }
+
+    /// Queries and keys are this rank's part of a sequence that is sharded over several ranks. There is no span
+    /// then.
+    pub fn shard(mut self, shard: impl Into<Option<SequenceShard>>) -> Self {
+        self.shard = shard.into();
         self
     }
 
@@ -200,8 +210,9 @@ impl DilatedAttention {
     ///
     /// # Panics
     ///
-    /// As [`sparse_attention`](crate::functional::sparse_attention), and if dropout would draw a seed
-    /// inside [`recompute`](crate::recompute).
+    /// As [`sparse_attention`](crate::functional::sparse_attention), on a shard as
+    /// [`ring_attention`](crate::ring::ring_attention), and if dropout would draw a seed inside
+    /// [`recompute`](crate::recompute).
     pub fn forward(&self, input: AttentionInput) -> Tensor<4> {
         let device = input.query.device();
         let dropout = (self.dropout > 0.0)
@@ -221,6 +232,7 @@ impl DilatedAttention {
             bias: None,
             span: input.span,
         };
-        sparse_attention(input.query, input.key, input.value, &self.pattern, &options)
+        let (q, k, v) = (input.query, input.key, input.value);
+        ring::attention(q, k, v, &self.pattern, input.shard.as_ref(), &options)
     }
 }

@@ -2,9 +2,10 @@
 
 use super::init::{self, norm};
 use crate::attention::scaled;
-use crate::dropout::dropout;
+use crate::dropout::dropout_on;
 use crate::error::{ConfigError, check_dropout, check_epsilon, check_finite, check_size};
 use crate::norm::LayerNorm;
+use crate::ring::SequenceShard;
 use crate::rowwise::{gelu_of_sum, linear, project};
 use burn::config::Config;
 use burn::module::Module;
@@ -120,6 +121,15 @@ impl FeedForward {
     ///
     /// - x, output: `[batch, n, d_model]`
     pub fn forward(&self, x: Tensor<3>, seed: Option<u64>) -> Tensor<3> {
+        self.forward_on(x, seed, None)
+    }
+
+    pub(super) fn forward_on(
+        &self,
+        x: Tensor<3>,
+        seed: Option<u64>,
+        shard: Option<&SequenceShard>,
+    ) -> Tensor<3> {
         let inner = match (self.activation, &self.gate) {
             (Activation::Gelu, _) => {
                 let bias = self.inner.bias.as_ref().map(|bias| bias.val());
@@ -132,7 +142,7 @@ impl FeedForward {
             }
             (Activation::SwiGlu, None) => unreachable!("SwiGLU has a gate"),
         };
-        let inner = dropout(inner, self.dropout, seed);
+        let inner = dropout_on(inner, self.dropout, seed, shard);
         let inner = match &self.norm {
             Some(norm) => norm.forward(inner),
             None => inner,

@@ -1,6 +1,7 @@
 //! What a language model reads.
 
 use crate::dropout::DropoutSeed;
+use crate::ring::SequenceShard;
 use burn::tensor::{Bool, Int, Tensor};
 
 /// Tokens with what goes along. A tensor of tokens alone converts into it.
@@ -9,6 +10,7 @@ pub struct LmInput {
     pub(super) tokens: Tensor<2, Int>,
     pub(super) documents: Option<Tensor<2, Int>>,
     pub(super) mask_pad: Option<Tensor<2, Bool>>,
+    pub(super) shard: Option<SequenceShard>,
     pub(super) seed: DropoutSeed,
 }
 
@@ -18,6 +20,7 @@ impl From<Tensor<2, Int>> for LmInput {
             tokens,
             documents: None,
             mask_pad: None,
+            shard: None,
             seed: DropoutSeed::Draw,
         }
     }
@@ -38,6 +41,14 @@ impl LmInput {
     /// Hides positions: `[batch, n]`, true is padding.
     pub fn mask_pad(mut self, mask_pad: impl Into<Option<Tensor<2, Bool>>>) -> Self {
         self.mask_pad = mask_pad.into();
+        self
+    }
+
+    /// The input is this rank's part of sequences that are sharded over several ranks: tokens, documents and mask are
+    /// `[batch, rows]`, see [`SequenceShard::take`], and so are results. All ranks make the same calls, with the same
+    /// seed.
+    pub fn shard(mut self, shard: impl Into<Option<SequenceShard>>) -> Self {
+        self.shard = shard.into();
         self
     }
 

@@ -6,12 +6,13 @@ use super::layer_attention::LayerAttention;
 use crate::attention::{
     AnyAttention, InnerNorm, MhaInput, MultiHeadDilatedAttentionConfig, MultiHeadSparseAttention,
 };
-use crate::dropout::{DropoutSeed, derive_seed, dropout};
+use crate::dropout::{DropoutSeed, derive_seed, dropout_on};
 use crate::error::{ConfigError, check, check_dropout, check_epsilon, check_size};
 use crate::functional::Documents;
 use crate::norm::LayerNorm;
 use crate::pattern::Span;
 use crate::position::PositionTables;
+use crate::ring::SequenceShard;
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Initializer, Linear};
@@ -116,6 +117,8 @@ pub struct LayerContext {
     pub documents: Option<Documents>,
     /// Where the sequence sits. Default: from position 0
     pub span: Option<Span>,
+    /// The part of a sharded sequence that the input is; there is no span then. Default: none
+    pub shard: Option<SequenceShard>,
     /// Dropout is on where there is a seed, and determined by it; without one all of it is off.
     pub seed: Option<u64>,
 }
@@ -208,17 +211,19 @@ impl TransformerLayer {
     /// If the shapes of `x` or of the context's tensors are not these.
     pub fn forward(&self, x: Tensor<3>, context: &LayerContext) -> Tensor<3> {
         let seed = |place| context.seed.map(|seed| derive_seed(seed, place));
-        let x = self.residual(x, &self.attention_norm, seed(0), |x| {
+        let shard = context.shard.as_ref();
+        let x = self.residual(x, &self.attention_norm, (seed(0), shard), |x| {
             let input = MhaInput::self_attn(x)
                 .mask_pad(context.mask_pad.clone())
                 .documents(context.documents.clone())
                 .span(context.span)
+                .shard(context.shard.clone())
                 .tables(context.tables.clone())
                 .seed(seed(1).map_or(DropoutSeed::Off, DropoutSeed::Given));
             self.attention.forward(input).context
         });
-        self.residual(x, &self.feed_forward_norm, seed(2), |x| {
-            self.feed_forward.forward(x, seed(3))
+        self.residual(x, &self.feed_forward_norm, (seed(2), shard), |x| {
+            self.feed_forward.forward_on(x, seed(3), shard)
         })
     }
 
@@ -226,14 +231,14 @@ impl TransformerLayer {
         &self,
         x: Tensor<3>,
         norm: &LayerNorm,
-        seed: Option<u64>,
+        (seed, shard): (Option<u64>, Option<&SequenceShard>),
         part: impl FnOnce(Tensor<3>) -> Tensor<3>,
     ) -> Tensor<3> {
         let input = match self.pre_norm {
             true => norm.forward(x.clone()),
             false => x.clone(),
         };
-        let added = dropout(part(input), self.dropout, seed);
+        let added = dropout_on(part(input), self.dropout, seed, shard);
         let sum = match self.alpha {
             1.0 => x + added,
             alpha => x * alpha + added,

@@ -5,11 +5,12 @@ use super::input::LmInput;
 use super::layer::{LayerContext, TransformerLayer};
 use super::lm_config::{LongNetLMConfig, Positions};
 use super::loss::{ChunkedLoss, LossTerms, chunked_loss, chunked_nll};
-use crate::dropout::{DropoutSeed, derive_seed, dropout};
+use crate::dropout::{DropoutSeed, derive_seed, dropout_on};
 use crate::functional::Documents;
 use crate::norm::LayerNorm;
 use crate::pattern::Span;
 use crate::recompute;
+use crate::ring::SequenceShard;
 use burn::module::Module;
 use burn::nn::{Embedding, Linear};
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, assert_shape};
@@ -94,8 +95,13 @@ impl LongNetLM {
     }
 
     /// The vectors that go into the first layer, `[batch, n, d_model]`.
-    fn embed(&self, tokens: Tensor<2, Int>, seed: Option<u64>) -> Tensor<3> {
-        let [_, n] = tokens.dims();
+    fn embed(
+        &self,
+        tokens: Tensor<2, Int>,
+        seed: Option<u64>,
+        shard: Option<&SequenceShard>,
+    ) -> Tensor<3> {
+        let n = shard.map_or(tokens.dims()[1], SequenceShard::n);
         let mut x = self.embedding.forward(tokens);
         if self.config.scale_embedding {
             x = x * (self.config.d_model as f64).sqrt();
@@ -108,6 +114,10 @@ impl LongNetLM {
             );
             let start = self.config.learned_offset;
             let vectors = positions.weight.val().slice_dim(0, start..start + n);
+            let vectors = match shard {
+                Some(shard) => shard.take(vectors, 0),
+                None => vectors,
+            };
             x = x + vectors.unsqueeze();
         }
         if let Some(norm) = &self.embedding_norm {
@@ -118,7 +128,7 @@ impl LongNetLM {
         if let Some(layer) = self.layers.first() {
             x = in_dtype(x, layer.attention_norm.gamma.val().dtype());
         }
-        dropout(x, self.config.dropout, seed)
+        dropout_on(x, self.config.dropout, seed, shard)
     }
 
     fn seed(&self, given: DropoutSeed, device: &Device) -> Option<u64> {
@@ -143,17 +153,30 @@ impl LongNetLM {
             batch > 0 && n > 0,
             "the model needs at least one token, but the tokens have shape [{batch}, {n}]"
         );
+        let shard = input.shard.as_ref();
+        if let Some(shard) = shard {
+            let rows = shard.rows();
+            assert_eq!(
+                n,
+                rows,
+                "there are {n} tokens, but rank {} of the shard holds {rows} of {} positions",
+                shard.rank(),
+                shard.n()
+            );
+        }
         // Of the parameters, not of the tokens: those need no autodiff.
         let seed = self.seed(input.seed, &self.embedding.weight.device());
         let place = |place| seed.map(|seed| derive_seed(seed, place));
-        let mut x = self.embed(input.tokens, place(0));
+        let mut x = self.embed(input.tokens, place(0), shard);
         each(&x);
-        let span = Span::full(n);
         // xPos is centred by the pattern: layers of several kinds make their own.
         let differ = self.config.layer_attention.len() > 1;
         let shared = !(differ && self.config.positions == Positions::XPos);
         let first = self.layers.first().filter(|_| shared);
-        let tables = first.and_then(|layer| layer.attention.tables(span, &x));
+        let tables = first.and_then(|layer| match shard {
+            Some(shard) => layer.attention.shard_tables(shard, &x),
+            None => layer.attention.tables(Span::full(n), &x),
+        });
         if let Some(documents) = &input.documents {
             assert_shape!(documents, [batch, n]);
         }
@@ -161,7 +184,8 @@ impl LongNetLM {
             tables,
             mask_pad: input.mask_pad.map(Tensor::inner),
             documents: input.documents.map(|ids| Documents::same(ids.inner())),
-            span: Some(span),
+            span: shard.is_none().then_some(Span::full(n)),
+            shard: input.shard,
             seed: None,
         };
         for (i, layer) in self.layers.iter().enumerate() {

@@ -2,7 +2,8 @@
 
 use super::{Centre, Rotary, RotationTable, XPos, XPosError};
 use crate::error::{ConfigError, check_positive};
-use crate::pattern::{Pattern, Span};
+use crate::pattern::ring::Shards;
+use crate::pattern::{Pattern, Progression, Span};
 use burn::tensor::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -93,17 +94,53 @@ impl AttentionPosition {
         dtype: DType,
         device: &Device,
     ) -> Result<Option<PositionTables>, XPosError> {
-        let query = span.q_start..span.q_start + span.n_q;
-        let key = span.k_start..span.k_start + span.n_k;
+        let used = span.q_start.min(span.k_start)..span.q_end().max(span.k_end());
+        let positions = [vec![span.queries()], vec![span.keys()]];
+        self.tables_of(pattern, positions, used, width, dtype, device)
+    }
+
+    /// As [`tables`](Self::tables), of the positions of `rank`: those that the tables of the whole sequence have there.
+    ///
+    /// # Errors
+    ///
+    /// As [`tables`](Self::tables).
+    ///
+    /// # Panics
+    ///
+    /// As [`tables`](Self::tables), and if there is no such rank.
+    pub fn shard_tables(
+        &self,
+        pattern: impl FnOnce() -> Pattern,
+        shards: &Shards,
+        rank: usize,
+        width: usize,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Option<PositionTables>, XPosError> {
+        let positions = [shards.chunks(rank), shards.chunks(rank)];
+        self.tables_of(pattern, positions, 0..shards.n(), width, dtype, device)
+    }
+
+    /// `used`: a range that holds all positions of the sequence.
+    fn tables_of(
+        &self,
+        pattern: impl FnOnce() -> Pattern,
+        [query, key]: [Vec<Progression>; 2],
+        used: Range<usize>,
+        width: usize,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Option<PositionTables>, XPosError> {
         let tables = match *self {
             Self::None => return Ok(None),
             Self::Rotary { theta } => {
-                let table = |positions| Rotary { theta }.table(positions, width, dtype, device);
-                let query_table = table(query.clone());
+                let table =
+                    |positions: &[_]| Rotary { theta }.table_of(positions, width, dtype, device);
+                let query_table = table(&query);
                 let key = if key == query {
                     query_table.clone()
                 } else {
-                    table(key)
+                    table(&key)
                 };
                 PositionTables {
                     query: query_table,
@@ -111,7 +148,6 @@ impl AttentionPosition {
                 }
             }
             Self::XPos { theta, scale_base } => {
-                let used = query.start.min(key.start)..query.end.max(key.end);
                 let centre = centre(&pattern(), used, scale_base, dtype)?;
                 let xpos = XPos {
                     theta,
@@ -119,8 +155,8 @@ impl AttentionPosition {
                     centre,
                 };
                 PositionTables {
-                    query: xpos.query_table(query, width, dtype, device),
-                    key: xpos.key_table(key, width, dtype, device),
+                    query: xpos.query_table_of(&query, width, dtype, device),
+                    key: xpos.key_table_of(&key, width, dtype, device),
                 }
             }
         };
@@ -222,6 +258,54 @@ mod tests {
     }
 
     #[test]
+    fn a_shard_has_the_rows_of_the_whole_sequence() {
+        use crate::pattern::ring::Layout;
+        let device = Device::default();
+        let x = Tensor::<4>::random([1, 1, 300, 8], Distribution::Default, &device);
+        let rows = |t: &Tensor<4>, shards: &Shards, rank| {
+            let rows: Vec<i64> = shards.positions(rank).map(|p| p as i64).collect();
+            t.clone().select(2, Tensor::from_data(&rows[..], &device))
+        };
+        // The centre is a position of the whole sequence; that of the second is a segment's.
+        let xpos = AttentionPosition::xpos();
+        for (encoding, segment) in [
+            (AttentionPosition::rotary(), 1),
+            (xpos, 64),
+            (xpos, 1 << 40),
+        ] {
+            let whole = encoding.tables(
+                || pattern(&[(segment, 1)]),
+                Span::full(300),
+                8,
+                DType::F32,
+                &device,
+            );
+            let (q, k) = whole.unwrap().unwrap().apply(x.clone(), x.clone());
+            for layout in [Layout::Contiguous, Layout::Zigzag, Layout::Striped] {
+                let shards = Shards::new(layout, 300, 3);
+                for rank in 0..3 {
+                    let part = encoding.shard_tables(
+                        || pattern(&[(segment, 1)]),
+                        &shards,
+                        rank,
+                        8,
+                        DType::F32,
+                        &device,
+                    );
+                    let own = rows(&x, &shards, rank);
+                    let (part_q, part_k) = part.unwrap().unwrap().apply(own.clone(), own);
+                    for (part, whole) in [(part_q, &q), (part_k, &k)] {
+                        part.into_data().assert_approx_eq::<f32>(
+                            &rows(whole, &shards, rank).into_data(),
+                            Tolerance::absolute(1e-5),
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn few_positions_work_however_far_they_are() {
         let device = Device::default();
         let random = |n| Tensor::<4>::random([1, 1, n, 8], Distribution::Default, &device);
@@ -233,6 +317,7 @@ mod tests {
                 n_q: 4,
                 k_start,
                 n_k: 1004,
+                step: 1,
             };
             let tables = AttentionPosition::xpos()
                 .tables(|| dense.clone(), span, 8, DType::F32, &device)

@@ -1,6 +1,7 @@
 //! Rotary position embedding: RoFormer, arXiv 2104.09864.
 
-use super::table::{RotationTable, frequencies};
+use super::table::{RotationTable, frequencies, progression};
+use crate::pattern::Progression;
 use burn::tensor::{DType, Device};
 use std::ops::Range;
 
@@ -27,6 +28,16 @@ impl Rotary {
     pub fn table(
         &self,
         positions: Range<usize>,
+        width: usize,
+        dtype: DType,
+        device: &Device,
+    ) -> RotationTable {
+        self.table_of(&[progression(&positions)], width, dtype, device)
+    }
+
+    pub(super) fn table_of(
+        &self,
+        positions: &[Progression],
         width: usize,
         dtype: DType,
         device: &Device,

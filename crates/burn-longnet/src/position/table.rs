@@ -5,9 +5,10 @@ use crate::{rowwise::host, vjp::Inputs};
 use burn::tensor::{DType, Device, Element, Tensor, TensorData, assert_shape};
 #[cfg(feature = "flex")]
 use longnet_cpu::rowwise::rotate;
+use longnet_pattern::Progression;
 use std::ops::Range;
 
-/// Complex factors that channel pairs `(2i, 2i + 1)` are multiplied with, for a range of positions.
+/// Complex factors that channel pairs `(2i, 2i + 1)` are multiplied with, position by position.
 #[derive(Clone, Debug)]
 pub struct RotationTable {
     /// Real parts, each twice: `[positions, width]`.
@@ -31,7 +32,7 @@ impl RotationTable {
     /// The factors of `positions`: the angle of pair `i` is the position times `frequencies[i]`.
     /// The table is made without autodiff.
     pub(super) fn new(
-        positions: Range<usize>,
+        positions: &[Progression],
         frequencies: &[f64],
         growth: Option<Growth<'_>>,
         dtype: DType,
@@ -46,19 +47,27 @@ impl RotationTable {
     }
 
     fn fill<E: Element>(
-        (positions, frequencies, growth): (Range<usize>, &[f64], Option<Growth<'_>>),
+        (positions, frequencies, growth): (&[Progression], &[f64], Option<Growth<'_>>),
         element: impl Fn(f64) -> E,
         dtype: DType,
         device: &Device,
     ) -> Self {
-        let shape = [positions.len(), frequencies.len() * 2];
+        let rows = positions.iter().map(|positions| positions.len).sum();
+        let shape = [rows, frequencies.len() * 2];
         let mut real = Vec::with_capacity(shape[0] * shape[1]);
         let mut imaginary = Vec::with_capacity(shape[0] * shape[1]);
         let turn = |p: usize| frequencies.iter().map(move |f| (p as f64 * f).sin_cos());
-        let steps: Vec<Vec<_>> = (0..STRIDE).map(|step| turn(step).collect()).collect();
-        for start in positions.clone().step_by(STRIDE) {
-            let base: Vec<_> = turn(start).collect();
-            for (position, step) in (start..positions.end).zip(&steps) {
+        // Those of a shard have one step.
+        let step = positions.first().map_or(1, |positions| positions.step);
+        let steps: Vec<Vec<_>> = (0..STRIDE).map(|at| turn(at * step).collect()).collect();
+        let strides = positions.iter().flat_map(|all| {
+            let starts = (0..all.len).step_by(STRIDE);
+            starts.map(|start| all.slice(start..all.len.min(start + STRIDE)))
+        });
+        for stride in strides {
+            debug_assert_eq!(stride.step, step);
+            let base: Vec<_> = turn(stride.first).collect();
+            for (position, step) in stride.iter().zip(&steps) {
                 let exponent = growth.as_ref().map(|g| (g.exponent)(position));
                 for (i, ((s, c), (ds, dc))) in base.iter().zip(step).enumerate() {
                     let modulus = match (&growth, exponent) {
@@ -120,6 +129,15 @@ impl RotationTable {
         let (real, imaginary) = (host::Read::new(real), host::Read::new(imaginary));
         let y = host::with_view(x, |x| rotate(x, real.slice(), imaginary.slice(), conjugate));
         host::tensor(y, [batch, positions, heads, width]).swap_dims(1, 2)
+    }
+}
+
+/// Positions that follow each other.
+pub(super) fn progression(range: &Range<usize>) -> Progression {
+    Progression {
+        first: range.start,
+        step: 1,
+        len: range.len(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! xPos: A Length-Extrapolatable Transformer, arXiv 2212.10554, as torchscale computes it.
 
-use super::table::{Growth, RotationTable, frequencies};
+use super::table::{Growth, RotationTable, frequencies, progression};
+use crate::pattern::Progression;
 use burn::tensor::{DType, Device};
 use std::ops::Range;
 
@@ -96,6 +97,16 @@ impl XPos {
         dtype: DType,
         device: &Device,
     ) -> RotationTable {
+        self.query_table_of(&[progression(&positions)], width, dtype, device)
+    }
+
+    pub(super) fn query_table_of(
+        &self,
+        positions: &[Progression],
+        width: usize,
+        dtype: DType,
+        device: &Device,
+    ) -> RotationTable {
         self.table(positions, width, 1.0, dtype, device)
     }
 
@@ -111,12 +122,22 @@ impl XPos {
         dtype: DType,
         device: &Device,
     ) -> RotationTable {
+        self.key_table_of(&[progression(&positions)], width, dtype, device)
+    }
+
+    pub(super) fn key_table_of(
+        &self,
+        positions: &[Progression],
+        width: usize,
+        dtype: DType,
+        device: &Device,
+    ) -> RotationTable {
         self.table(positions, width, -1.0, dtype, device)
     }
 
     fn table(
         &self,
-        positions: Range<usize>,
+        positions: &[Progression],
         width: usize,
         sign: f64,
         dtype: DType,

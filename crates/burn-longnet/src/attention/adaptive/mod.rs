@@ -227,6 +227,10 @@ impl SparseAttention for AdaptiveAttention {
             ..
         } = self.config;
         let [_, _, n, _] = input.query.dims();
+        assert!(
+            input.shard.is_none(),
+            "adaptive attention chooses among the blocks of a whole sequence and does not run on a shard; use dilated or block-sparse attention, or one rank a sequence"
+        );
         let span = input.span.unwrap_or(Span::cross(n, input.key.dims()[2]));
         assert!(
             span == Span::full(n),

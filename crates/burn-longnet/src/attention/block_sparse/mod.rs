@@ -8,10 +8,11 @@ use super::core::SparseAttention;
 use super::dilated::AttentionInput;
 use crate::dropout::derive_seed;
 use crate::error::{ConfigError, check_dropout, check_finite, check_size};
-use crate::functional::{AttentionOptions, sparse_attention};
+use crate::functional::AttentionOptions;
 use crate::pattern::{
     BlockGrid, BlockPattern, DilatedPattern, Dropout, MixGradient, Pattern, Precision, Span,
 };
+use crate::ring;
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
 use burn::tensor::Tensor;
@@ -83,7 +84,7 @@ impl BlockSparseAttentionConfig {
     /// The blocks of a call over `span`.
     pub fn grid(&self, span: Span) -> BlockGrid {
         let key_block = self.key_block.unwrap_or(self.block);
-        let (q_end, k_end) = (span.q_start + span.n_q, span.k_start + span.n_k);
+        let (q_end, k_end) = (span.q_end(), span.k_end());
         BlockGrid::cross(q_end, k_end, self.block, key_block)
     }
 
@@ -174,7 +175,8 @@ impl BlockSparseAttention {
     ///
     /// # Panics
     ///
-    /// As [`sparse_attention`](crate::functional::sparse_attention), if the pattern cannot be built at this
+    /// As [`sparse_attention`](crate::functional::sparse_attention), on a shard as
+    /// [`ring_attention`](crate::ring::ring_attention), if the pattern cannot be built at this
     /// length, and if dropout would draw a seed inside [`recompute`](crate::recompute).
     pub fn forward(&self, input: AttentionInput) -> Tensor<4> {
         let config = &self.config;
@@ -185,7 +187,11 @@ impl BlockSparseAttention {
             "the query has {heads} heads (dim 1), the module has {}",
             config.n_heads
         );
-        let span = input.span.unwrap_or(Span::cross(n_q, n_k));
+        let shard = input.shard.as_ref();
+        let span = match shard {
+            Some(shard) => Span::full(shard.n()),
+            None => input.span.unwrap_or(Span::cross(n_q, n_k)),
+        };
         let device = input.query.device();
         let seed = (config.dropout > 0.0)
             .then(|| input.seed.resolve(&device))
@@ -206,12 +212,16 @@ impl BlockSparseAttention {
                 }),
                 mask_pad: input.mask_pad.clone(),
                 documents: input.documents.clone(),
-                span: Some(span),
+                span: match shard {
+                    Some(_) => input.span,
+                    None => Some(span),
+                },
                 ..AttentionOptions::default()
             };
             if group.heads.len() == heads {
                 let (q, k, v) = (&input.query, &input.key, &input.value);
-                return sparse_attention(q.clone(), k.clone(), v.clone(), &group.pattern, &options);
+                let (q, k, v) = (q.clone(), k.clone(), v.clone());
+                return ring::attention(q, k, v, &group.pattern, shard, &options);
             }
             let query = input.query.clone().slice_dim(1, group.heads.clone());
             let part = |x: &Tensor<4>| match group.kv_heads(heads, kv_heads) {
@@ -223,7 +233,7 @@ impl BlockSparseAttention {
                 }
             };
             let (key, value) = (part(&input.key), part(&input.value));
-            sparse_attention(query, key, value, &group.pattern, &options)
+            ring::attention(query, key, value, &group.pattern, shard, &options)
         });
         let mut results: Vec<_> = results.collect();
         match results.len() {

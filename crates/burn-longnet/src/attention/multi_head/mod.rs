@@ -18,6 +18,7 @@ use crate::functional::Documents;
 use crate::norm::LayerNorm;
 use crate::pattern::{Pattern, Span};
 use crate::position::{AttentionPosition, PositionTables};
+use crate::ring::SequenceShard;
 use crate::rowwise::{linear, project};
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
 use burn::nn::Linear;
@@ -117,6 +118,7 @@ pub struct MhaInput {
     mask_pad: Option<Tensor<2, Bool>>,
     documents: Option<Documents>,
     span: Option<Span>,
+    shard: Option<SequenceShard>,
     tables: Option<PositionTables>,
     seed: DropoutSeed,
 }
@@ -147,6 +149,7 @@ impl MhaInput {
             mask_pad: None,
             documents: None,
             span: None,
+            shard: None,
             tables: None,
             seed: DropoutSeed::Draw,
         }
@@ -179,6 +182,12 @@ impl MhaInput {
     /// Where queries and keys sit. Without it both start at position 0.
     pub fn span(mut self, span: impl Into<Option<Span>>) -> Self {
         self.span = span.into();
+        self
+    }
+
+    /// The input is this rank's part of a sequence that is sharded over several ranks. There is no span then.
+    pub fn shard(mut self, shard: impl Into<Option<SequenceShard>>) -> Self {
+        self.shard = shard.into();
         self
     }
 
@@ -222,6 +231,26 @@ impl<A: SparseAttention> MultiHeadSparseAttention<A> {
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// As [`tables`](Self::tables), of the positions of a shard.
+    ///
+    /// # Panics
+    ///
+    /// As [`tables`](Self::tables).
+    pub fn shard_tables(&self, shard: &SequenceShard, x: &Tensor<3>) -> Option<PositionTables> {
+        let pattern = || self.attention.pattern_over(Span::full(shard.n()));
+        let (width, dtype) = (self.d_head, x.dtype());
+        self.position
+            .shard_tables(
+                pattern,
+                shard.shards(),
+                shard.rank(),
+                width,
+                dtype,
+                &x.device(),
+            )
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// Applies the forward pass on the input tensors.
     ///
     /// # Shapes
@@ -240,8 +269,13 @@ impl<A: SparseAttention> MultiHeadSparseAttention<A> {
         assert_shape!(input.query, [_, _, self.d_model]);
         assert_shape!(input.key, [batch, _, self.d_model]);
         assert_shape!(input.value, [batch, n_k, self.d_model]);
-        let span = input.span.unwrap_or(Span::cross(n_q, n_k));
-        let tables = input.tables.or_else(|| self.tables(span, &input.query));
+        let tables = input.tables.or_else(|| match &input.shard {
+            Some(shard) => self.shard_tables(shard, &input.query),
+            None => {
+                let span = input.span.unwrap_or(Span::cross(n_q, n_k));
+                self.tables(span, &input.query)
+            }
+        });
 
         let [query, key, value] = self.project(input.query, input.key, input.value, input.is_self);
         let query = self.heads(query, self.n_heads, &self.query_norm);
@@ -256,7 +290,8 @@ impl<A: SparseAttention> MultiHeadSparseAttention<A> {
             AttentionInput::new(query, key, value)
                 .mask_pad(input.mask_pad)
                 .documents(input.documents)
-                .span(span)
+                .span(input.span)
+                .shard(input.shard)
                 .seed(input.seed),
         );
         let mut context =
