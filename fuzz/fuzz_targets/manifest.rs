@@ -10,7 +10,10 @@ fuzz_target!(|bytes: &[u8]| {
         let again = Manifest::parse(manifest.to_json().as_bytes()).expect("it was written here");
         assert_eq!(manifest, again);
         for name in manifest.files.keys() {
-            assert!(!name.contains('/') && name != "..", "{name} leads out of the folder");
+            assert!(
+                !name.contains('/') && name != "..",
+                "{name} leads out of the folder"
+            );
         }
     }
     let _ = State::parse(bytes);

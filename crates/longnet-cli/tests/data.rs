@@ -129,26 +129,24 @@ fn from_records_to_shards_to_a_model_that_speaks() {
     assert_eq!(again, said);
     let said = place.good(&["eval", "--run", "runs/tiny", "--set", "eval.lengths=[64]"]);
     assert!(said.contains("validation"), "{said}");
-    let resume = |tokenizer: &'static str| {
-        let more = [
-            "--set",
-            "train.steps=33",
-            "--set",
-            tokenizer,
-            "--resume",
-            "auto",
-        ];
-        [&train[..], &more].concat()
+    let more = |steps: &'static str, how: &'static str| {
+        [&train[..], &["--set", steps, "--resume", how]].concat()
     };
-    let error = place.bad(2, &resume("data.tokenizer=shards/tokenizer.json"));
+    let said = place.good(&more("train.steps=33", "auto"));
+    assert!(said.contains("step-000033"), "{said}");
+    let said = place.good(&more("train.steps=34", "runs/tiny/step-000033"));
+    assert!(said.contains("step-000034"), "{said}");
+    // Begun anew, a run needs the file; the error names a copy.
+    let error = place.bad(2, &more("train.steps=35", "never"));
     assert!(
-        error.contains("shards/tokenizer.json: No such file"),
+        error.contains("shards/tokenizer.json: No such file")
+            && error.contains("step-000034/tokenizer.json is a copy from an earlier run"),
         "{error}"
     );
-    let said = place.good(&resume(
-        "data.tokenizer=runs/tiny/step-000030/tokenizer.json",
-    ));
-    assert!(said.contains("step-000033"), "{said}");
+    // Another file of that name is not the run's tokenizer.
+    fs::write(place.path("shards/tokenizer.json"), "{}").unwrap();
+    let said = place.good(&more("train.steps=35", "auto"));
+    assert!(said.contains("step-000035"), "{said}");
     let other = [
         "generate",
         "--run",
@@ -196,6 +194,22 @@ fn a_mixture_of_documents_trains_and_its_mistakes_are_told() {
         (&["model.vocab=100"], "must be 256 or more"),
     ] {
         let error = place.bad(2, &train(sets));
+        assert!(error.contains(expected), "{error}");
+    }
+    fs::write(place.path("b.jsonl"), "{\"body\": \"too short\"}").unwrap();
+    for (fraction, expected) in [
+        (
+            "data.valid_fraction=0.1",
+            "the training text of 'b.jsonl' in data.paths has 8 tokens, and one window takes data.context + 1 = 65",
+        ),
+        (
+            "data.valid_fraction=0.99",
+            "b.jsonl: 9 tokens of text cannot be split into training and validation text",
+        ),
+    ] {
+        let mut args = train(&["data.weights=[1, 2]", "data.field=body", fraction]);
+        args[3] = "data.paths=[\"text\", \"b.jsonl\"]";
+        let error = place.bad(2, &args);
         assert!(error.contains(expected), "{error}");
     }
     let error = place.bad(1, &train(&["data.weights=[1, 2]"]));

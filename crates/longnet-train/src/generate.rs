@@ -11,9 +11,10 @@ use crate::data::{Decoder, Tokenizer};
 use burn_longnet::model::{LongNetLM, Sampling};
 use std::ops::ControlFlow;
 
-/// How the section says that tokens are drawn.
-pub fn sampling(generate: &Generate) -> Sampling {
+/// How the section says that tokens are drawn, of which there are `vocabulary`.
+pub fn sampling(generate: &Generate, vocabulary: usize) -> Sampling {
     Sampling {
+        vocabulary: Some(vocabulary),
         repetition_penalty: generate.repetition_penalty,
         repetition_window: (generate.repetition_window > 0).then_some(generate.repetition_window),
         temperature: generate.temperature,
@@ -70,7 +71,8 @@ pub fn continue_prompt<E: From<SamplingError>>(
     let mut outlet = Outlet::new(&generate.stop);
     let mut decoder = Decoder::new(tokenizer);
     let mut result = Ok(Flow::Open);
-    lm.generate_while(prompt, generate.tokens, &sampling(generate), |token| {
+    let sampling = sampling(generate, tokenizer.vocab());
+    lm.generate_while(prompt, generate.tokens, &sampling, |token| {
         if tokenizer.end() == Some(token as i32) {
             return ControlFlow::Break(());
         }
@@ -117,11 +119,12 @@ mod tests {
             ..Generate::default()
         };
         let expected = Sampling {
+            vocabulary: Some(256),
             temperature: 0.5,
             seed: 3,
             ..Sampling::default()
         };
-        assert_eq!(sampling(&all), expected);
+        assert_eq!(sampling(&all, 256), expected);
         let few = Generate {
             top_k: 7,
             top_p: 0.9,
@@ -138,7 +141,7 @@ mod tests {
             repetition_window: Some(64),
             ..expected
         };
-        assert_eq!(sampling(&few), expected);
+        assert_eq!(sampling(&few, 256), expected);
     }
 
     fn model() -> LongNetLM {
@@ -204,6 +207,21 @@ mod tests {
             };
             assert_eq!(text(&lm, &settings), Err(SamplingError::NotFinite));
         }
+    }
+
+    #[test]
+    fn tokens_that_the_tokenizer_does_not_have_are_not_drawn() {
+        // Half of the model's tokens are no bytes.
+        let lm = LongNetLMConfig::new(512, 16, 1, 2)
+            .with_branches(branches([(16, 1)]))
+            .with_max_length(32)
+            .init(&Device::default());
+        let settings = Generate {
+            tokens: 40,
+            top_k: 0,
+            ..Generate::default()
+        };
+        assert_eq!(text(&lm, &settings).unwrap().len(), 40);
     }
 
     #[test]

@@ -158,7 +158,7 @@ impl Feed {
                 let sources = 0..self.mixture.len();
                 let windows = sources.map(|source| {
                     let tokens = self.mixture.tokens(source).clone();
-                    Ok((Windows::new(tokens, context, "training")?, None))
+                    Ok((Windows::new(tokens, context, "training text")?, None))
                 });
                 self.passes.insert(Passes {
                     // The pass of a single source is in the cursor, and needs no count.

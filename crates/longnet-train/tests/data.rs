@@ -241,7 +241,12 @@ fn one_short_file_is_split_too_and_one_byte_is_an_error() {
 }
 
 fn windows(root: &Path, context: usize) -> Windows {
-    Windows::new(Arc::new(split(root, 0.5, 7).train), context, "training").unwrap()
+    Windows::new(
+        Arc::new(split(root, 0.5, 7).train),
+        context,
+        "training text",
+    )
+    .unwrap()
 }
 
 #[test]
@@ -296,7 +301,7 @@ fn text_shorter_than_a_window_is_an_error() {
     let root = tempfile::tempdir().unwrap();
     write(root.path(), "a.txt", "x".repeat(100));
     let stream = Arc::new(split(root.path(), 0.5, 100).valid);
-    let error = Windows::new(stream, 50, "validation").err().unwrap();
+    let error = Windows::new(stream, 50, "validation text").err().unwrap();
     assert_eq!(
         error.to_string(),
         "the validation text has 50 tokens, and one window takes data.context + 1 = 51; lower data.context or add text"
@@ -320,7 +325,7 @@ fn a_feed_goes_on_from_a_cursor_as_if_it_had_not_stopped() {
         (0..400).map(|i| (i % 199) as u8 + 1).collect::<Vec<u8>>(),
     );
     let stream = Arc::new(split(root.path(), 0.5, 7).train);
-    let per_pass = Windows::new(stream.clone(), 16, "training")
+    let per_pass = Windows::new(stream.clone(), 16, "training text")
         .unwrap()
         .per_epoch() as usize;
     // The context grows after a third of the run: a pass of its own begins there.

@@ -9,6 +9,8 @@ use crate::dropout::split_mix;
 /// probabilities that the one before it left.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
+    /// Only tokens below it: a model may have room for more tokens than its tokenizer has. Default: all
+    pub vocabulary: Option<usize>,
     /// Of the tokens that were there before, positive logits are divided by it and negative ones
     /// multiplied (CTRL, Keskar et al. 2019); above 1 makes them less likely. Default: 1
     pub repetition_penalty: f64,
@@ -30,6 +32,7 @@ pub struct Sampling {
 impl Default for Sampling {
     fn default() -> Self {
         Self {
+            vocabulary: None,
             repetition_penalty: 1.0,
             repetition_window: None,
             temperature: 1.0,
@@ -81,6 +84,7 @@ impl Sampling {
         before: &[usize],
     ) -> Result<Vec<(usize, f64)>, SamplingError> {
         self.check()?;
+        let logits = &logits[..logits.len().min(self.vocabulary.unwrap_or(usize::MAX))];
         let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         if !highest.is_finite() || logits.iter().any(|logit| logit.is_nan()) {
             return Err(SamplingError::NotFinite);
@@ -190,8 +194,9 @@ impl Sampling {
         seen.sort_unstable();
         seen.dedup();
         for token in seen {
-            let logit = &mut logits[token];
-            if logit.is_finite() {
+            // A prompt may have tokens that cannot be drawn.
+            let logit = logits.get_mut(token);
+            if let Some(logit) = logit.filter(|logit| logit.is_finite()) {
                 let penalised = match *logit > 0.0 {
                     true => *logit / self.repetition_penalty,
                     false => *logit * self.repetition_penalty,
@@ -316,6 +321,26 @@ mod tests {
         };
         // Token 1 has 0.4^2 = 0.16 now: 2 and 3 are left, 0.2 and 0.3, squared.
         assert_shares_after(penalised, &[1], [0.0, 0.0, 4.0 / 13.0, 9.0 / 13.0]);
+    }
+
+    #[test]
+    fn tokens_beyond_the_vocabulary_are_not_drawn_whatever_their_logits() {
+        let of = |vocabulary| Sampling {
+            vocabulary: Some(vocabulary),
+            repetition_penalty: 2.0,
+            ..plain()
+        };
+        // Token 3, which was in the prompt, is none that could be penalised.
+        assert_shares_after(of(3), &[3], [1.0 / 7.0, 4.0 / 7.0, 2.0 / 7.0, 0.0]);
+        assert_shares(of(9), [0.1, 0.4, 0.2, 0.3]);
+        let greedy = Sampling {
+            vocabulary: Some(1),
+            ..Sampling::greedy()
+        };
+        assert_shares(greedy, [1.0, 0.0, 0.0, 0.0]);
+        let unseen = [0.0, f32::NAN, f32::INFINITY];
+        assert_eq!(of(1).probabilities(&unseen, &[]), Ok(vec![(0, 1.0)]));
+        assert_eq!(of(0).choose(&unseen, &[], 0), Err(SamplingError::NotFinite));
     }
 
     #[test]

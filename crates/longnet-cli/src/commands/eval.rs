@@ -161,8 +161,12 @@ fn measure_text(
         .fits(config.model.vocab)
         .map_err(|error| Failure::of(&checkpoint.config, error))?;
     let entropy = text.entropy()?;
-    let windows = Windows::new(Arc::new(text), config.data.context, label)
-        .map_err(|error| Failure::of(&checkpoint.config, error))?;
+    let windows = Windows::new(
+        Arc::new(text),
+        config.data.context,
+        &format!("{label} text"),
+    )
+    .map_err(|error| Failure::of(&checkpoint.config, error))?;
     let evaluation = evaluate(lm, &windows, config.train.batch, &|| false)?;
     let evaluation = evaluation.expect("nothing stops it");
     show(&report::evaluation(label, &evaluation, &entropy))?;

@@ -7,7 +7,7 @@ use crate::out::{out, tell, warn};
 use crate::signals;
 use longnet_train::backend;
 use longnet_train::checkpoint::{self, CheckpointError, Lock, Resume, checkpoints};
-use longnet_train::config::Resolved;
+use longnet_train::config::{Config, Resolved};
 use longnet_train::estimate::si;
 use longnet_train::generate::generate;
 use longnet_train::memory::Resident;
@@ -18,7 +18,8 @@ const VALIDATION: &str = "validation";
 
 pub fn run(args: TrainArgs) -> Result<(), Failure> {
     let start = Resident::of_this_process();
-    let resolved = Resolved::load(Some(&args.config.config), &args.config.set.set)?;
+    let sets = &args.config.set.set;
+    let resolved = Resolved::load_for(Some(&args.config.config), sets, &args.resume)?;
     let device = backend::device(&args.backend.backend)?;
     let blame = |error: TrainError| Failure::of(&resolved, error);
     let config = resolved.config.clone();
@@ -36,7 +37,9 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
         let steps = config.train.steps;
         return dry_run::run(prepared, start, &args.backend.backend, steps).map_err(blame);
     }
-    if prepared.done() >= config.train.steps && prepared.goes_on_in_place() {
+    // A run that was stopped in its last evaluation makes it now.
+    let is_done = prepared.done() >= config.train.steps && prepared.is_evaluated();
+    if is_done && prepared.goes_on_in_place() {
         prepared.place(held).map_err(blame)?;
         return out(&format!(
             "{} has done {} of train.steps = {}: there is nothing left to do; --set train.steps trains longer, --resume never anew\n",
@@ -68,12 +71,8 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
     ))?;
     if let Some(reason) = &report.stopped {
         return out(&format!(
-            "stopped by {reason} after step {steps} of {}; {}\n",
+            "stopped by {reason} after step {steps} of {}; the same command with --resume auto goes on\n",
             config.train.steps,
-            match *steps < config.train.steps {
-                true => "the same command with --resume auto goes on".into(),
-                false => format!("'longnet eval --run {}' evaluates it", run.display()),
-            }
         ));
     }
     if let Some(evaluation) = &report.evaluation {
@@ -94,7 +93,7 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
     for line in format!("{prompt}{sample}").lines() {
         out(&format!("    {line}\n"))?;
     }
-    out(&next(&args.config.config, run, config.train.steps))?;
+    out(&next(&args.config.config, run, &config))?;
     Ok(())
 }
 
@@ -142,15 +141,25 @@ fn header(prepared: &Prepared, run: &Path, aside: Option<&Path>) -> String {
 }
 
 /// What to try next.
-fn next(config: &Path, run: &Path, steps: usize) -> String {
-    let (config, run) = (config.display(), run.display());
+fn next(file: &Path, run: &Path, config: &Config) -> String {
+    let (file, run) = (shell(file), shell(run));
+    let (steps, context) = (4 * config.train.steps, (config.data.context / 8).max(1));
     format!(
         "\nNext:\n\
          \x20   longnet generate --run {run} --prompt \"pub fn \" --tokens 500\n\
-         \x20   longnet eval --run {run} --set data.context=512      (what less context costs)\n\
-         \x20   longnet train {config} --set train.steps={} --set train.run_dir=runs/longer\n\
-         \x20   longnet train {config} --set data.paths=/path/to/text --set data.extensions=[]\n\
+         \x20   longnet eval --run {run} --set data.context={context}      (what less context costs)\n\
+         \x20   longnet train {file} --set train.steps={steps} --set train.run_dir=runs/longer\n\
+         \x20   longnet train {file} --set data.paths=/path/to/text --set data.extensions=[]\n\
          (longnet is cargo run --release -p longnet-cli --, until it is installed)\n",
-        steps * 4
     )
+}
+
+/// `path` as one word of a shell.
+fn shell(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
 }

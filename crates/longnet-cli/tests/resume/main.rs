@@ -277,6 +277,49 @@ fn ctrl_c_and_sigterm_save_and_end_well_also_in_the_middle_of_accumulation() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_stop_in_the_last_evaluation_is_made_up_for() {
+    let place = Place::new();
+    // Half of the text is evaluated in the end, window by window.
+    let sets = [
+        "data.valid_fraction=0.5",
+        "data.context=32",
+        "train.batch=1",
+        "train.eval_windows=1",
+    ];
+    place.good(&args("train.run_dir=runs/whole", &sets, &[]));
+    // Where the machine is slow to send the signal, the evaluation may end before.
+    let stopped = (0..20).find_map(|attempt| {
+        let run = format!("train.run_dir=runs/{attempt}");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_longnet"))
+            .current_dir(place.path("."))
+            .args(args(&run, &sets, &[]))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let is_last = |line: &String| line.starts_with("step 20/20  valid");
+        lines.find(|line| is_last(line.as_ref().unwrap()))?.ok()?;
+        let pid = child.id().to_string();
+        let status = Command::new("kill").args(["-s", "TERM", &pid]).status();
+        assert!(status.unwrap().success());
+        let shown: String = lines.map(|line| line.unwrap() + "\n").collect();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{shown}");
+        let expected =
+            "stopped by SIGTERM after step 20 of 20; the same command with --resume auto";
+        shown.contains(expected).then_some(attempt)
+    });
+    let stopped = stopped.expect("a signal in time").to_string();
+    let run = format!("train.run_dir=runs/{stopped}");
+    let shown = place.good(&args(&run, &sets, &["--resume", "auto"]));
+    assert!(shown.contains("\nvalidation "), "{shown}");
+    same(&place, &stopped, "stopped in the last evaluation");
+    let shown = place.good(&args(&run, &sets, &["--resume", "auto"]));
+    assert!(shown.contains("there is nothing left to do"), "{shown}");
+}
+
+#[test]
 fn a_run_in_progress_is_nobody_else_s() {
     let place = Place::new();
     let mut child = Command::new(env!("CARGO_BIN_EXE_longnet"))

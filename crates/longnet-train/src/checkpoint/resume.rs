@@ -6,7 +6,7 @@ use super::{CONFIG, CheckpointError, EMA, MODEL, OPTIMIZER, OpenError, State, st
 use crate::config::sections::Data;
 use crate::config::{Config, ConfigError, ConfigErrors, Resolved, Section};
 use crate::data::tokenizer::open_trained;
-use crate::data::{Fingerprint, Tokenizer, TokenizerError};
+use crate::data::{Fingerprint, TOKENIZER, Tokenizer, TokenizerError};
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn_longnet::model::Positions;
@@ -73,6 +73,29 @@ impl Resume {
                 None => Err(CheckpointError::NothingToResume { path: path.clone() }.into()),
             },
         }
+    }
+}
+
+impl Resume {
+    /// The newest checkpoint of the run in the folder `run` that this goes on with and that has a copy of the
+    /// tokenizer named `tokenizer`. Whether it is whole is not looked at.
+    pub(crate) fn copy_of(&self, tokenizer: &str, run: &Path) -> Option<PathBuf> {
+        let of_run = |run: &Path| {
+            let found = checkpoints(run).unwrap_or_default().into_iter();
+            found.map(|(_, folder)| folder).collect()
+        };
+        let found: Vec<PathBuf> = match self {
+            Self::Never => Vec::new(),
+            Self::Auto => of_run(run),
+            Self::From(path) if is_checkpoint(path) => vec![path.clone()],
+            Self::From(path) => of_run(path),
+        };
+        let has_copy = |folder: &PathBuf| {
+            let trained = || Resolved::load(Some(&folder.join(CONFIG)), &[]);
+            folder.join(TOKENIZER).is_file()
+                && trained().is_ok_and(|trained| trained.config.data.tokenizer == tokenizer)
+        };
+        found.into_iter().find(has_copy)
     }
 }
 

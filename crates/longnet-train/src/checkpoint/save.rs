@@ -57,8 +57,7 @@ pub fn save<M: Module>(
     let (folder, draft) = (run.join(&name), draft(run, &name));
     clear(&draft)?;
     let result = fill(&draft, contents)
-        .and_then(|()| discard(&folder))
-        .and_then(|()| rename(&draft, &folder))
+        .and_then(|()| replace(&draft, &folder))
         .and_then(|()| sync(run));
     if result.is_err() {
         // What is wrong is known already; this frees the disk that may be full.
@@ -159,6 +158,21 @@ fn point(run: &Path, pointer: &str, name: &str) -> Result<(), CheckpointError> {
     sync(&next)?;
     rename(&next, &run.join(pointer))?;
     sync(run)
+}
+
+/// Puts `draft` in the place of `folder`. Where a checkpoint is there already and the file system can, in one
+/// step: it may be the only one.
+fn replace(draft: &Path, folder: &Path) -> Result<(), CheckpointError> {
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        if renameat_with(CWD, draft, CWD, folder, RenameFlags::EXCHANGE).is_ok() {
+            pause();
+            return clear(draft);
+        }
+    }
+    discard(folder)?;
+    rename(draft, folder)
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), CheckpointError> {

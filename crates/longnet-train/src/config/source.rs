@@ -2,7 +2,7 @@
 
 use super::suggest::closest;
 use super::{Config, ConfigError, ConfigErrors, Section, check};
-use crate::checkpoint::checkpoints;
+use crate::checkpoint::{Resume, checkpoints};
 use crate::data::tokenizer::{self, TOKENIZER, TokenizerError};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -49,6 +49,20 @@ impl Resolved {
     /// All that is wrong: an unreadable file, a syntax error, unknown keys, values of the wrong
     /// type, out of range, or at odds with each other.
     pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Self, ConfigErrors> {
+        Self::load_for(file, sets, &Resume::Never)
+    }
+
+    /// As [`load`](Self::load), for a run that goes on with the copy of its tokenizer in a checkpoint, if `resume`
+    /// finds one.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn load_for(
+        file: Option<&Path>,
+        sets: &[String],
+        resume: &Resume,
+    ) -> Result<Self, ConfigErrors> {
         let mut reader = Reader::default();
         if let Some(path) = file {
             match std::fs::read_to_string(path) {
@@ -59,7 +73,7 @@ impl Resolved {
                 }
             }
         }
-        reader.resolve(file, sets)
+        reader.resolve(file, sets, resume)
     }
 
     /// As [`load`](Self::load), of `text` as if it stood in the file `path`.
@@ -70,16 +84,21 @@ impl Resolved {
     pub fn parse(text: &str, path: &Path, sets: &[String]) -> Result<Self, ConfigErrors> {
         let mut reader = Reader::default();
         reader.read_text(text, path);
-        reader.resolve(Some(path), sets)
+        reader.resolve(Some(path), sets, &Resume::Never)
     }
 
     /// Puts the size of the tokenizer's vocabulary where the config leaves it open: what is written into
     /// checkpoints must not depend on a file elsewhere.
-    fn count_tokens(&mut self) -> Vec<ConfigError> {
+    fn count_tokens(&mut self, resume: &Resume) -> Vec<ConfigError> {
         if self.config.model.vocab > 0 {
             return Vec::new();
         }
-        match tokenizer::open(&self.config.data) {
+        let (data, run) = (&self.config.data, Path::new(&self.config.train.run_dir));
+        let opened = match resume.copy_of(&data.tokenizer, run) {
+            Some(checkpoint) => tokenizer::open_in(&checkpoint, data),
+            None => tokenizer::open(data),
+        };
+        match opened {
             Ok(tokenizer) => {
                 self.config.model.vocab = tokenizer.vocab();
                 Vec::new()
@@ -145,7 +164,12 @@ impl Reader {
         });
     }
 
-    fn resolve(mut self, file: Option<&Path>, sets: &[String]) -> Result<Resolved, ConfigErrors> {
+    fn resolve(
+        mut self,
+        file: Option<&Path>,
+        sets: &[String],
+        resume: &Resume,
+    ) -> Result<Resolved, ConfigErrors> {
         for assignment in sets {
             self.read_assignment(assignment);
         }
@@ -159,7 +183,7 @@ impl Reader {
         let run_dir = &mut resolved.config.train.run_dir;
         *run_dir = run_dir.replace("{name}", &name.to_string_lossy());
         if errors.is_empty() {
-            errors = resolved.count_tokens();
+            errors = resolved.count_tokens(resume);
         }
         if errors.is_empty() {
             errors = check::check(&resolved);

@@ -220,20 +220,24 @@ pub enum DataError {
     },
     /// Text that is too short to be split.
     #[error(
-        "{tokens} tokens of text cannot be split into training and validation text; add text to data.paths"
+        "{file}{more}: {tokens} tokens of text cannot be split into training and validation text; add text to data.paths"
     )]
     TooLittle {
+        /// The first file of the source.
+        file: String,
+        /// How many more it has, if any.
+        more: String,
         /// Tokens of the source.
         tokens: u64,
     },
     /// A split without a single window.
     #[error(
-        "the {split} text has {tokens} tokens, and one window takes data.context + 1 = {window}; lower data.context or add text"
+        "the {name} has {tokens} tokens, and one window takes data.context + 1 = {window}; lower data.context or add text"
     )]
     NoWindow {
-        /// "training" or "validation".
-        split: &'static str,
-        /// Tokens of the split.
+        /// What the text is, such as "training text".
+        name: String,
+        /// Its tokens.
         tokens: u64,
         /// Tokens of one window.
         window: u64,

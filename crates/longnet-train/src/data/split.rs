@@ -95,7 +95,14 @@ fn split_source(
     };
     let (learned, held_out) = (chosen(false), chosen(true));
     match learned.is_empty() || held_out.is_empty() {
-        true => Err(DataError::TooLittle { tokens }),
+        true => Err(DataError::TooLittle {
+            file: text.name(files.start).into(),
+            more: match files.len() {
+                1 => String::new(),
+                files => format!(" and {} more files", files - 1),
+            },
+            tokens,
+        }),
         false => Ok((learned, held_out)),
     }
 }

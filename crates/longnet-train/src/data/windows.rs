@@ -43,20 +43,16 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// Cuts `tokens`, the `split` text, into windows of `context + 1`.
+    /// Cuts `tokens`, which messages call `name`, such as "training text", into windows of `context + 1`.
     ///
     /// # Errors
     ///
     /// The stream has no whole window.
-    pub fn new(
-        tokens: Arc<dyn Tokens>,
-        context: usize,
-        split: &'static str,
-    ) -> Result<Self, DataError> {
+    pub fn new(tokens: Arc<dyn Tokens>, context: usize, name: &str) -> Result<Self, DataError> {
         let context = context as u64;
         if tokens.len() <= context {
             return Err(DataError::NoWindow {
-                split,
+                name: name.into(),
                 tokens: tokens.len(),
                 window: context + 1,
             });

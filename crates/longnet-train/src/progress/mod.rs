@@ -5,7 +5,7 @@ mod lines;
 mod record;
 
 pub use lines::{Lines, duration};
-pub use record::{Record, first_lines};
+pub use record::{Record, first_lines, has_final};
 
 use burn_train::Interrupter;
 use burn_train::logger::MetricLogger;

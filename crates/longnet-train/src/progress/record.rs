@@ -81,6 +81,13 @@ pub fn first_lines(log: &[u8], steps: usize) -> &[u8] {
     &log[..end]
 }
 
+/// Whether `log` has the evaluation on all of the validation text after `steps` steps.
+pub fn has_final(log: &[u8], steps: usize) -> bool {
+    log.rsplit(|&byte| byte == b'\n')
+        .filter_map(|line| serde_json::from_slice::<Value>(line).ok())
+        .any(|line| line["split"] == "final" && line["step"] == steps)
+}
+
 impl Record {
     /// The record in the folder `run` of `steps` steps, of which `done` are done. `before` is the log up to
     /// there.

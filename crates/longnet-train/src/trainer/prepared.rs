@@ -14,7 +14,7 @@ use crate::memory::settle;
 use crate::metrics::Gauge;
 use crate::optim::optimizer;
 use crate::plan::Flops;
-use crate::progress::{NoFiles, Progress, Record, first_lines};
+use crate::progress::{NoFiles, Progress, Record, first_lines, has_final};
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{Device, Tensor};
 use burn_longnet::model::LongNetLM;
@@ -110,10 +110,14 @@ impl Prepared {
         }
         let context = c.data.context;
         // Whether there is one window to learn from shows now.
-        for (source, _) in &text.sources {
-            Windows::new(Arc::new(source.clone()), context, "training")?;
+        for (number, (source, _)) in text.sources.iter().enumerate() {
+            let name = match text.sources.len() {
+                1 => "training text".into(),
+                _ => format!("training text of '{}' in data.paths", c.data.paths[number]),
+            };
+            Windows::new(Arc::new(source.clone()), context, &name)?;
         }
-        let valid = Windows::new(Arc::new(text.valid.clone()), context, "validation")?;
+        let valid = Windows::new(Arc::new(text.valid.clone()), context, "validation text")?;
         let entropy = text.valid.entropy()?;
         let device = device.clone().autodiff();
         device.seed(c.train.seed as u64);
@@ -151,6 +155,11 @@ impl Prepared {
 
     fn run(&self) -> PathBuf {
         PathBuf::from(&self.config.config.train.run_dir)
+    }
+
+    /// Whether a run that has done its steps has also been evaluated on all of the validation text.
+    pub fn is_evaluated(&self) -> bool {
+        has_final(&self.log_before(), self.done())
     }
 
     /// Whether the run goes on in the folder that it was in.

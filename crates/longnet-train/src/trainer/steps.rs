@@ -128,11 +128,10 @@ impl Fit<'_> {
         let every = settings.eval_every;
         // A run that was stopped in an evaluation makes it now.
         let done = self.learner.steps();
-        if done > 0 && done.is_multiple_of(every) && self.evaluated < done && !self.should_stop() {
-            let is_best = self.validate(done / every)?;
-            if is_best {
-                self.save(is_best)?;
-            }
+        let is_due = done > 0 && (done.is_multiple_of(every) || done == settings.steps);
+        if is_due && self.evaluated < done && !self.should_stop() {
+            let is_best = self.validate(done.div_ceil(every))?;
+            self.save(is_best)?;
         }
         while self.learner.steps() < settings.steps && !self.should_stop() {
             // A run that goes on evaluates at the steps at which it would have without a break.

@@ -36,7 +36,8 @@ fn many_passes_learn_each_token() {
     let split = split(&place.data(&["a.txt"]));
     let len = split.train.len() as usize;
     for context in [7, 20, 64, len / 2, len * 2 / 3, len - 1] {
-        let windows = Windows::new(Arc::new(split.train.clone()), context, "training").unwrap();
+        let windows =
+            Windows::new(Arc::new(split.train.clone()), context, "training text").unwrap();
         let mut learned = vec![false; len];
         for epoch in 0..4000 {
             for start in windows.shuffled(7, epoch).starts() {
@@ -82,7 +83,7 @@ fn the_order_of_one_text_follows_from_the_seed() {
     let place = Place::new();
     place.write("a.txt", lines(900, 1));
     let split = split(&place.data(&["a.txt"]));
-    let windows = Windows::new(Arc::new(split.train.clone()), 64, "training").unwrap();
+    let windows = Windows::new(Arc::new(split.train.clone()), 64, "training text").unwrap();
     let pass = |epoch: u64| {
         let mut random = Random::new(Random::new(7).next() ^ epoch);
         let slack = split.train.len() - 1 - windows.per_epoch() * 64;
@@ -137,7 +138,7 @@ fn a_mixture_has_its_shares_at_any_time_and_goes_on_from_any_cursor() {
         .iter()
         .flat_map(|b| b.3.iter().filter(|w| w.0 == 1).map(|w| w.1))
         .collect();
-    let windows = Windows::new(Arc::new(split.sources[1].0.clone()), 32, "training").unwrap();
+    let windows = Windows::new(Arc::new(split.sources[1].0.clone()), 32, "training text").unwrap();
     let per_pass = windows.per_epoch() as usize;
     assert!(of_b.len() > 2 * per_pass, "{} of {per_pass}", of_b.len());
     let mut first = of_b[..per_pass].to_vec();
@@ -223,7 +224,7 @@ fn documents_that_are_kept_apart_predict_nothing_of_each_other() {
     };
     let check = |data: &Data, predicted: f64| {
         let split = split(data);
-        let windows = Windows::new(Arc::new(split.train.clone()), 25, "training").unwrap();
+        let windows = Windows::new(Arc::new(split.train.clone()), 25, "training text").unwrap();
         let (mut targets, mut all) = (0, 0);
         for start in windows.starts() {
             let batch = Batch {
@@ -293,7 +294,7 @@ fn a_file_that_is_cut_off_is_an_error_and_one_that_is_deleted_is_not() {
     );
     assert!(error.starts_with(&expected), "{error}");
     assert!(split.valid.entropy().is_err());
-    let windows = Windows::new(Arc::new(split.valid), 64, "validation").unwrap();
+    let windows = Windows::new(Arc::new(split.valid), 64, "validation text").unwrap();
     let loader = longnet_train::loader::Loader::in_order(windows, 1, 0);
     use burn::data::dataloader::DataLoader;
     assert!(loader.iter().next().unwrap().is_err());

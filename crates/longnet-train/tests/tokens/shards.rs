@@ -97,7 +97,7 @@ fn shards_hold_the_tokens_and_documents_of_the_text() {
     let windows = data::Windows::new(
         std::sync::Arc::new(Stream::whole(data::open(&from_shards).unwrap())),
         64,
-        "training",
+        "training text",
     );
     let place = windows.unwrap().tokens().place(direct.len() as u64 / 2);
     assert!(place.starts_with("shards/b-jsonl-"), "{place}");

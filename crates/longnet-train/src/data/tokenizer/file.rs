@@ -3,6 +3,7 @@
 use super::{Identity, Tokenizer, TokenizerError};
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokenizers::DecoderWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
@@ -40,8 +41,10 @@ impl FileTokenizer {
             name: name.clone(),
             reason,
         };
-        let mut inner =
-            tokenizers::Tokenizer::from_bytes(&content).map_err(|e| failed(e.to_string()))?;
+        // Whether it is JSON at all: of that the crate says less, or panics.
+        serde_json::from_slice::<serde_json::Value>(&content).map_err(|e| failed(e.to_string()))?;
+        let inner = guarded(|| tokenizers::Tokenizer::from_bytes(&content)).map_err(failed)?;
+        let mut inner = inner.map_err(|e| failed(e.to_string()))?;
         inner
             .with_truncation(None)
             .map_err(|e| failed(e.to_string()))?;
@@ -82,6 +85,18 @@ impl FileTokenizer {
             pieces,
         })
     }
+}
+
+/// The result of `call` into the `tokenizers` crate, which panics on some files that are no good, such as a table
+/// of characters that ends too early.
+fn guarded<T>(call: impl FnOnce() -> T) -> Result<T, String> {
+    // What was in use when it panicked is not used again, but for vocabularies that calls only read.
+    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
+        let said = said.unwrap_or("without a word");
+        format!("the tokenizers crate panicked: {said}")
+    })
 }
 
 /// The bytes of each token of a byte-level tokenizer; none for special tokens and for ids between them.
@@ -131,11 +146,12 @@ impl Tokenizer for FileTokenizer {
             at: error.valid_up_to() as u64,
             byte: text[error.valid_up_to()],
         })?;
-        let encoded = self.inner.encode_fast(text, false);
-        let encoded = encoded.map_err(|error| TokenizerError::Encode {
+        let failed = |reason: String| TokenizerError::Encode {
             name: self.identity.name.clone(),
-            reason: error.to_string(),
-        })?;
+            reason,
+        };
+        let encoded = guarded(|| self.inner.encode_fast(text, false)).map_err(failed)?;
+        let encoded = encoded.map_err(|error| failed(error.to_string()))?;
         Ok(encoded.get_ids().iter().map(|&id| id as i32).collect())
     }
 
@@ -148,7 +164,8 @@ impl Tokenizer for FileTokenizer {
             None => {
                 let ids: Vec<u32> = tokens.iter().map(|&t| t as u32).collect();
                 // A decoder that fails has no text for these tokens.
-                self.inner.decode(&ids, true).unwrap_or_default().into()
+                let text = guarded(|| self.inner.decode(&ids, true).unwrap_or_default());
+                text.unwrap_or_default().into()
             }
         }
     }
