@@ -108,8 +108,13 @@ fn mpirun() -> String {
     match output {
         Ok(output) if output.status.success() => {
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            let line = text.lines().find(|line| !line.trim().is_empty());
-            line.map_or_else(missing, |line| line.trim().to_string())
+            // MPICH's has it in the second line, Open MPI's in the first.
+            let lines = text.lines().take_while(|line| !line.trim().is_empty());
+            let mut words = lines.take(2).flat_map(str::split_whitespace).peekable();
+            match words.peek() {
+                Some(_) => words.collect::<Vec<_>>().join(" "),
+                None => missing(),
+            }
         }
         _ => missing(),
     }
