@@ -196,18 +196,19 @@ fn a_mixture_of_documents_trains_and_its_mistakes_are_told() {
         let error = place.bad(2, &train(sets));
         assert!(error.contains(expected), "{error}");
     }
-    fs::write(place.path("b.jsonl"), "{\"body\": \"too short\"}").unwrap();
-    for (fraction, expected) in [
+    for (body, expected) in [
         (
-            "data.valid_fraction=0.1",
+            "too short",
             "the training text of 'b.jsonl' in data.paths has 8 tokens, and one window takes data.context + 1 = 65",
         ),
         (
-            "data.valid_fraction=0.99",
-            "b.jsonl: 9 tokens of text cannot be split into training and validation text",
+            "x",
+            "b.jsonl: 1 tokens of text cannot be split into training and validation text",
         ),
     ] {
-        let mut args = train(&["data.weights=[1, 2]", "data.field=body", fraction]);
+        let record = format!("{{\"body\": \"{body}\"}}\n");
+        fs::write(place.path("b.jsonl"), record).unwrap();
+        let mut args = train(&["data.weights=[1, 2]", "data.field=body"]);
         args[3] = "data.paths=[\"text\", \"b.jsonl\"]";
         let error = place.bad(2, &args);
         assert!(error.contains(expected), "{error}");
