@@ -236,7 +236,7 @@ fn one_short_file_is_split_too_and_one_byte_is_an_error() {
     let error = data::split(text, 0.05, 65536).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "1 tokens of text cannot be split into training and validation text; add text to data.paths"
+        "a.txt: 1 tokens of text cannot be split into training and validation text; add text to data.paths"
     );
 }
 
