@@ -2,11 +2,12 @@
 //!
 //! `cargo run --release -p longnet-tests --bin ring` measures all; `ring memory RANKS` and `ring time RANKS LAYOUT PATTERN`
 //! measure one, in this process. 4 heads of size 64, causal, f32; a step is a forward and a backward pass.
+//! `ring plan` computes what 2^30 positions would take on many devices.
 
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_longnet::functional::{AttentionOptions, sparse_attention_with_lse};
 use burn_longnet::ring::{LocalComm, SequenceShard, ring_attention};
-use longnet_pattern::ring::{Layout, RingSchedule, Shards};
+use longnet_pattern::ring::{Layout, RingSchedule, RingTraffic, Shards};
 use longnet_pattern::{DilatedPattern, Pattern, Sizes};
 use longnet_tests::report::peak_resident_bytes;
 use std::process::{Command, ExitCode};
@@ -32,6 +33,10 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments[..] {
         [] => all(),
+        ["plan"] => {
+            plan();
+            Some(())
+        }
         ["memory", ranks] => ranks.parse().ok().map(memory),
         ["time", ranks, layout, pattern] => LAYOUTS
             .iter()
@@ -44,7 +49,7 @@ fn main() -> ExitCode {
     match done {
         Some(()) => ExitCode::SUCCESS,
         None => {
-            eprintln!("usage: ring [memory RANKS | time RANKS LAYOUT (longnet|dense)]");
+            eprintln!("usage: ring [plan | memory RANKS | time RANKS LAYOUT (longnet|dense)]");
             ExitCode::FAILURE
         }
     }
@@ -80,6 +85,57 @@ fn all() -> Option<()> {
         }
     }
     Some(())
+}
+
+/// A layer of 16 heads of 128 in bf16 over 2^30 positions: branches whose segments and rates grow fourfold, from 2048 at rate
+/// 1 to all positions, so that each sees 2048 keys of a segment at most. Causal, contiguous. The rank with the most work.
+fn plan() {
+    const N: usize = 1 << 30;
+    const PLAN_HEADS: usize = 16;
+    const PLAN_WIDTH: usize = 128;
+    /// FLOPs a second of a device: 989 TFLOP/s at 40 %.
+    const FLOPS: f64 = 989e12 * 0.4;
+    /// Bytes a second that a device sends: 400 Gbit/s.
+    const LINK: f64 = 50e9;
+    let mut branches: Vec<_> = (0..10).map(|i| (2048 << (2 * i), 1 << (2 * i))).collect();
+    branches.push((N, 1 << 19));
+    let pattern = DilatedPattern::new(PLAN_HEADS, branches);
+    let pattern = pattern.causal(true).build().expect("right branches");
+    let sizes = Sizes {
+        batch: 1,
+        kv_heads: PLAN_HEADS,
+        d: PLAN_WIDTH,
+        d_v: PLAN_WIDTH,
+        bytes_per_element: 2,
+    };
+    for ranks in [64, 256, 1024] {
+        let shards = Shards::new(Layout::Contiguous, N, ranks);
+        let costs = [0, ranks / 2, ranks - 1].map(|rank| {
+            let ring = RingSchedule::new(&pattern, &shards, PLAN_HEADS, rank);
+            let ring = ring.expect("a right pattern");
+            (ring.visited_pairs(), ring.traffic(&sizes, false))
+        });
+        let pairs = costs.iter().map(|(pairs, _)| *pairs).max().expect("ranks");
+        let sent = |of: fn(&RingTraffic) -> u64| costs.iter().map(|(_, t)| of(t)).max();
+        let sent = [sent(|t| t.forward), sent(|t| t.backward)].map(|x| x.expect("ranks") as f64);
+        let flops = (4 * PLAN_WIDTH) as f64 * pairs as f64;
+        // q, k, v and out in bf16, lse in f32.
+        let row = PLAN_HEADS * (4 * PLAN_WIDTH * 2 + 4);
+        println!(
+            "plan: {ranks} ranks, {} rows a rank: {:.2} GB kept a layer; forward {:.1} TFLOP, {:.0} ms, sends {:.3} GB, {:.1} ms; \
+             backward {:.1} TFLOP, {:.0} ms, sends {:.3} GB, {:.1} ms",
+            N / ranks,
+            (N / ranks * row) as f64 / 1e9,
+            flops / 1e12,
+            flops / FLOPS * 1e3,
+            sent[0] / 1e9,
+            sent[0] / LINK * 1e3,
+            2.5 * flops / 1e12,
+            2.5 * flops / FLOPS * 1e3,
+            sent[1] / 1e9,
+            sent[1] / LINK * 1e3,
+        );
+    }
 }
 
 /// What a rank holds: leaves, and the gradient that comes in.

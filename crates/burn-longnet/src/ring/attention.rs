@@ -370,9 +370,16 @@ impl Call {
     fn each_hop(&self, own: &Keys, mut f: impl FnMut(usize, &Keys)) {
         let (world, rank) = (self.shard.world(), self.shard.rank());
         let labels = own.labels.is_some();
+        let sends = self
+            .schedule
+            .hops()
+            .iter()
+            .any(|hop| !hop.outgoing.is_empty());
+        let packed_from = sends.then(|| own.contiguous());
         let start = |by: usize| {
             let hop = &self.schedule.hops()[by];
-            let send = self.message(&hop.outgoing, rank, own, labels).pack(own);
+            let message = self.message(&hop.outgoing, rank, own, labels);
+            let send = packed_from.as_ref().and_then(|own| message.pack(own));
             let from = (rank + world - by) % world;
             let receive = self.message(&hop.incoming, from, own, labels).expected();
             or_raise(self.shard.comm().start_shift(by, send, receive))

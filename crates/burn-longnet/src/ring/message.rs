@@ -15,6 +15,22 @@ pub(super) struct Keys {
     pub labels: Option<Tensor<2, Int>>,
 }
 
+impl Keys {
+    /// With rows side by side, so that each message need not copy the whole shard to pick rows of it.
+    pub fn contiguous(&self) -> Self {
+        let contiguous = |t: &Tensor<4>| {
+            let dims = t.dims();
+            let flat: Tensor<1> = t.clone().reshape([dims.iter().product::<usize>()]);
+            flat.reshape(dims)
+        };
+        Self {
+            k: contiguous(&self.k),
+            v: contiguous(&self.v),
+            labels: self.labels.clone(),
+        }
+    }
+}
+
 /// What a message holds: the rows of `exchange` of a shard of `rows` rows.
 pub(super) struct Message<'a> {
     pub exchange: &'a Exchange,

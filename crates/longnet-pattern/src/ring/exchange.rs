@@ -1,7 +1,7 @@
 //! Which keys of one rank the queries of another see.
 
 use super::Part;
-use crate::{Schedule, Sizes};
+use crate::{Progression, Sizes};
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -15,12 +15,29 @@ pub enum SeenRows {
 }
 
 impl SeenRows {
-    fn new(seen: &[bool]) -> Self {
-        if seen.iter().all(|seen| *seen) {
-            return Self::All(seen.len());
-        }
-        let rows = seen.iter().enumerate().filter(|(_, seen)| **seen);
-        Self::Some(rows.map(|(row, _)| row as u32).collect())
+    /// Those of `all` rows that are in some of `parts`, in time proportional to their lengths or to `all`, whichever
+    /// is less.
+    fn new(all: usize, parts: &HashSet<Progression>) -> Self {
+        let listed: usize = parts.iter().map(|part| part.len).sum();
+        let rows: Vec<u32> = if listed < all / 8 {
+            let mut rows: Vec<u32> = parts.iter().flat_map(|part| part.iter()).map(row).collect();
+            rows.sort_unstable();
+            rows.dedup();
+            rows
+        } else {
+            let mut seen = vec![false; all];
+            for part in parts {
+                match part.step {
+                    1 => seen[part.first..part.end()].fill(true),
+                    _ => part.iter().for_each(|row| seen[row] = true),
+                }
+            }
+            if seen.iter().all(|seen| *seen) {
+                return Self::All(all);
+            }
+            (0..all).filter(|&row| seen[row]).map(row).collect()
+        };
+        Self::Some(rows)
     }
 
     /// How many there are.
@@ -66,27 +83,25 @@ impl Exchange {
         }
     }
 
-    /// What `parts` read of a shard of `rows` rows. Takes time in proportion to the rows that runs reach.
+    /// What `parts` read of a shard of `rows` rows.
     pub(super) fn new(parts: &[Part], kv_heads: usize, rows: usize) -> Self {
         if parts.is_empty() {
             return Self::nothing(kv_heads);
         }
-        let mut any = vec![false; rows];
+        let mut all = HashSet::new();
         let heads = (0..kv_heads).map(|kv_head| {
-            let mut seen = vec![false; rows];
-            for Part { k, schedule, .. } in parts {
-                let group = schedule.heads() / kv_heads;
-                let heads = kv_head * group..(kv_head + 1) * group;
-                mark(schedule, heads, &mut seen[k.clone()]);
+            let mut seen = HashSet::new();
+            for part in parts {
+                let group = part.schedule.heads() / kv_heads;
+                keys_of(part, kv_head * group..(kv_head + 1) * group, &mut seen);
             }
-            any.iter_mut()
-                .zip(&seen)
-                .for_each(|(any, seen)| *any |= seen);
-            SeenRows::new(&seen)
+            all.extend(&seen);
+            SeenRows::new(rows, &seen)
         });
+        let heads: Vec<_> = heads.collect();
         Self {
-            heads: heads.collect(),
-            any: SeenRows::new(&any),
+            any: SeenRows::new(rows, &all),
+            heads,
         }
     }
 
@@ -129,8 +144,13 @@ impl Exchange {
     }
 }
 
-/// Marks the keys that some row of `heads` sees: all keys of a run are seen.
-fn mark(schedule: &Schedule, heads: Range<usize>, seen: &mut [bool]) {
+fn row(row: usize) -> u32 {
+    u32::try_from(row).expect("a shard has less than 2^32 rows")
+}
+
+/// The keys that some row of `heads` sees, as rows of the shard: all keys of a run are seen.
+fn keys_of(part: &Part, heads: Range<usize>, seen: &mut HashSet<Progression>) {
+    let Part { k, schedule, .. } = part;
     let mut known = HashSet::new();
     for branch in 0..schedule.branches() {
         for head in heads.clone() {
@@ -142,12 +162,10 @@ fn mark(schedule: &Schedule, heads: Range<usize>, seen: &mut [bool]) {
             if class.is_none() || !known.insert((branch, class)) {
                 continue;
             }
-            for run in schedule.runs(branch, head) {
-                match run.k.step {
-                    1 => seen[run.k.first..run.k.first + run.k.len].fill(true),
-                    _ => run.k.iter().for_each(|row| seen[row] = true),
-                }
-            }
+            seen.extend(schedule.runs(branch, head).map(|run| Progression {
+                first: k.start + run.k.first,
+                ..run.k
+            }));
         }
     }
 }
