@@ -262,12 +262,15 @@ pub struct PlanArgs {
     /// Memory of a device, such as 80GB: does the step fit, and how long may the context be?
     #[arg(long, value_parser = longnet_train::plan::parse_bytes)]
     pub memory: Option<f64>,
-    /// Devices that each sequence is spread over.
-    #[arg(long, default_value = "1", value_name = "N")]
-    pub devices: std::num::NonZeroUsize,
+    /// Devices that each sequence is spread over, in place of parallel.ring.
+    #[arg(long, value_name = "N")]
+    pub devices: Option<std::num::NonZeroUsize>,
     /// FLOPs a second of a device at best, such as 400T: how long will the run take?
     #[arg(long, value_name = "RATE", value_parser = longnet_train::plan::parse_flops)]
     pub flops: Option<f64>,
+    /// Bytes a second that a device sends at best, such as 50GB: how long does it send in a step?
+    #[arg(long, value_name = "RATE", value_parser = longnet_train::plan::parse_bytes)]
+    pub link: Option<f64>,
     /// Share of --flops that the model gets, above 0 and up to 1.
     #[arg(long, value_name = "SHARE", default_value = "0.4", value_parser = share)]
     pub mfu: f64,

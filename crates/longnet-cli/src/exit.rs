@@ -68,6 +68,14 @@ pub enum Failure {
         /// The backend.
         name: String,
     },
+    /// Two steps say nothing of several ranks.
+    #[error(
+        "--dry-run measures one rank; use --set parallel.ring=1 --set parallel.data=1, and 'longnet plan' for what each of several has"
+    )]
+    DryRun,
+    /// Another rank has said what is wrong.
+    #[error("")]
+    Echo,
     /// Standard output cannot be written.
     #[error("cannot write standard output: {0}")]
     Output(std::io::Error),
@@ -109,14 +117,17 @@ impl Failure {
         }
     }
 
-    /// 2 where clap, too, would have refused: the command line or the config is wrong. 1 otherwise.
+    /// 2 where clap, too, would have refused: the command line or the config is wrong. 3 where the ranks of a run cannot
+    /// go on together. 1 otherwise.
     pub fn code(&self) -> ExitCode {
         match self {
             Self::Config(_)
             | Self::Backend(_)
+            | Self::DryRun
             | Self::Format { .. }
             | Self::Twice { .. }
             | Self::Plot(PlotError::Metric { .. }) => ExitCode::from(2),
+            Self::Train(TrainError::Parallel(_)) | Self::Echo => ExitCode::from(3),
             _ => ExitCode::FAILURE,
         }
     }

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
     match commands::run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
+            // Nothing where another rank has told it.
             for line in failure.to_string().lines() {
                 // There is nowhere left to say that standard error is full.
                 let error = color::on_stderr("error:", color::RED);

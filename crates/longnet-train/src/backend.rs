@@ -117,6 +117,22 @@ pub fn device(name: &str) -> Result<Device, BackendError> {
     }
 }
 
+/// Device `index` of the backend `name`, for the rank of that number on a machine. Only CUDA and ROCm count devices;
+/// ranks of other backends share the one there is.
+///
+/// # Errors
+///
+/// As [`device`].
+pub fn device_of_rank(name: &str, index: usize) -> Result<Device, BackendError> {
+    match (name, index) {
+        #[cfg(feature = "cuda")]
+        ("cuda", index) => Ok(Device::cuda(index)),
+        #[cfg(feature = "rocm")]
+        ("rocm", index) => Ok(Device::rocm(index)),
+        _ => device(name),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,10 +1,14 @@
 //! Batches of windows: [`Feed`] for training, [`Loader`] for one pass in order.
 
+mod part;
+
+pub use part::Part;
+
 use crate::data::{Cursor, DataError, Draws, Mixture, Order, Random, Window, Windows};
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 use burn_longnet::model::{ChunkedLoss, LmInput, LongNetLM};
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,30 +26,13 @@ pub struct Batch {
 impl Batch {
     /// Inputs and targets, both `[batch, context]`. Some targets may be [ignored](Self::ignored).
     pub fn tensors(&self, device: &Device) -> (Tensor<2, Int>, Tensor<2, Int>) {
-        let inputs = self.matrix(device, |window| {
-            window.tokens[..window.tokens.len() - 1].to_vec()
-        });
-        (inputs, self.matrix(device, targets))
+        Part::whole(self).tensors(device)
     }
 
     /// What a language model reads, and the targets `[batch, context]`. Some targets may be
     /// [ignored](Self::ignored).
     pub fn input(&self, device: &Device) -> (LmInput, Tensor<2, Int>) {
-        let (inputs, targets) = self.tensors(device);
-        let apart = self.windows.iter().all(|w| w.documents.is_some());
-        let documents = apart.then(|| {
-            self.matrix(device, |window| {
-                let documents = window.documents.as_deref().unwrap_or_default();
-                documents[..documents.len() - 1].to_vec()
-            })
-        });
-        (LmInput::new(inputs).documents(documents), targets)
-    }
-
-    fn matrix(&self, device: &Device, row: impl Fn(&Window) -> Vec<i32>) -> Tensor<2, Int> {
-        let shape = [self.windows.len(), self.windows[0].tokens.len() - 1];
-        let values: Vec<i32> = self.windows.iter().flat_map(row).collect();
-        Tensor::from_data(TensorData::new(values, shape), device)
+        Part::whole(self).input(device)
     }
 
     /// The mean loss of `lm` on the targets that count, without dropout.
@@ -67,11 +54,7 @@ impl Batch {
 
     /// Tokens that are predicted.
     pub fn targets(&self) -> usize {
-        let counted = |window: &Window| match window.documents {
-            None => window.tokens.len() - 1,
-            Some(_) => targets(window).iter().filter(|&&t| t != IGNORED).count(),
-        };
-        self.windows.iter().map(counted).sum()
+        Part::whole(self).targets()
     }
 
     /// Bytes of text that such a token stands for.

@@ -2,7 +2,7 @@
 
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use longnet_train::checkpoint::{self, Checkpoint, Contents, State};
+use longnet_train::checkpoint::{self, Checkpoint, Contents, Optimizer, State};
 use longnet_train::config::Resolved;
 use longnet_train::config::sections::Train;
 use longnet_train::data::Cursor;
@@ -38,7 +38,7 @@ fn saved(run: &Path, step: usize, model: &Linear) -> PathBuf {
         config: &config,
         model,
         averaged: None,
-        optimizer: &optimizer,
+        optimizer: Optimizer::Own(&optimizer),
         state,
     };
     checkpoint::save(run, contents, false).unwrap().folder

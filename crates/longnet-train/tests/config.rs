@@ -49,7 +49,7 @@ fn an_unknown_section_names_the_likely_section() {
     assert_eq!(
         errors("[zzz]\n", &[]),
         [
-            "x.toml:11: zzz: unknown section; the sections are [model], [attention], [data], [train], [generate], [eval]"
+            "x.toml:11: zzz: unknown section; the sections are [model], [attention], [data], [train], [parallel], [generate], [eval]"
         ]
     );
 }

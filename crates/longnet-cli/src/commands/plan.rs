@@ -11,7 +11,8 @@ use longnet_train::progress::duration;
 pub fn run(args: PlanArgs) -> Result<(), Failure> {
     let resolved = Resolved::load(Some(&args.config.config), &args.config.set.set)?;
     let config = &resolved.config;
-    let plan = Plan::of(config, args.devices.get());
+    let devices = args.devices.map_or(config.parallel.ring, |n| n.get());
+    let plan = Plan::of(config, devices);
     let mut text = plan.to_string();
     if let Some(memory) = args.memory {
         let verdict = match plan.worst.memory.total() <= memory {
@@ -19,7 +20,7 @@ pub fn run(args: PlanArgs) -> Result<(), Failure> {
             false => "does not fit into",
         };
         text += &format!("fit                this step {verdict} {}\n", bytes(memory));
-        text += &match longest_context(config, args.devices.get(), memory) {
+        text += &match longest_context(config, devices, memory) {
             Some(context) => format!(
                 "longest context    {context} tokens fit, {} x {context} in one pass\n",
                 plan.batch
@@ -33,15 +34,32 @@ pub fn run(args: PlanArgs) -> Result<(), Failure> {
         text += &format!(
             "speed              {} tokens/s at {}FLOP/s and a utilisation of {:.0} %; {} tokens in {} steps take {}\n",
             si(all / seconds),
-            si(rate * plan.devices as f64),
+            si(rate * plan.ranks as f64),
             100.0 * args.mfu,
             si(all),
             config.train.steps,
             duration(seconds),
         );
     }
+    if let Some(link) = args.link {
+        let attention = plan.ring.map_or(0.0, |ring| ring.sent);
+        text += &format!(
+            "sending            {:.3} s of a step at {}/s: {:.3} s of gradients and weights, {:.3} s of keys and values\n",
+            (plan.sent + attention) / link,
+            bytes(link),
+            plan.sent / link,
+            attention / link,
+        );
+        if let Some(rate) = args.flops {
+            let step = plan.flops.total() * plan.tokens as f64;
+            let step = step / (rate * args.mfu * plan.ranks as f64);
+            text += &format!(
+                "computing          {step:.3} s of a step, beside which keys and values are sent\n"
+            );
+        }
+    }
     text += ASSUMPTIONS;
-    if plan.devices > 1 {
+    if plan.ranks > 1 {
         text += SHARDED;
     }
     out(&text)
@@ -55,8 +73,8 @@ not counted: the system may drop it. FLOPs are the model's: what is computed aga
 ";
 
 const SHARDED: &str = "
-A projection, for the program does not yet train on several devices: each sequence is cut into one part
-for each device; weights, gradients and optimiser are on all of them; of segments longer than a part each
-device gathers the keys and values that the dilation keeps, with their gradients; what layers that are not
-dilated would gather is not counted; nothing waits for communication.
+A projection for several devices: weights and gradients are whole on each, the optimiser's state too unless
+parallel.zero shares it. What they send is exact. Of the memory, keys and values of others are a bound, as if
+all that the dilation keeps came at once, and not counted for layers that are not dilated. The speed is that
+of devices which never wait for each other.
 ";

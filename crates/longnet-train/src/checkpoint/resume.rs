@@ -7,6 +7,7 @@ use crate::config::sections::Data;
 use crate::config::{Config, ConfigError, ConfigErrors, Resolved, Section};
 use crate::data::tokenizer::open_trained;
 use crate::data::{Fingerprint, TOKENIZER, Tokenizer, TokenizerError};
+use crate::optim::record::load_some;
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn_longnet::model::Positions;
@@ -216,7 +217,7 @@ impl Point {
         }
     }
 
-    /// `optimizer` of `model` with the state of the checkpoint.
+    /// `optimizer` of `model` with the state of the checkpoint, of `some` parameters by their ids if not of all.
     ///
     /// # Errors
     ///
@@ -225,15 +226,18 @@ impl Point {
         &self,
         optimizer: ModuleOptimizer,
         model: &M,
+        some: Option<&dyn Fn(u64) -> bool>,
     ) -> Result<ModuleOptimizer, CheckpointError> {
         let path = self.folder.join(OPTIMIZER);
         if super::save::parameters(model) != self.state.parameters {
             let reason = "its parameters have other names or ids than those of the model".into();
             return Err(CheckpointError::Mismatch { path, reason });
         }
-        optimizer
-            .load(&path)
-            .map_err(|e| CheckpointError::unreadable(&path, e))
+        let loaded = match some {
+            None => optimizer.load(&path),
+            Some(keep) => load_some(&path, keep).map(|record| optimizer.load_record(record)),
+        };
+        loaded.map_err(|e| CheckpointError::unreadable(&path, e))
     }
 
     /// Whether the text is the one that the run learns from.

@@ -7,7 +7,7 @@ use super::{BEST, CONFIG, CheckpointError, EMA, LATEST, MODEL, OPTIMIZER, STATE,
 use crate::config::Resolved;
 use crate::data::TOKENIZER;
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::optim::ModuleOptimizer;
+use burn::optim::{ModuleOptimizer, OptimizerRecord};
 use burn::store::{ModuleSnapshot, SafetensorsStore};
 use burn::tensor::Tensor;
 use std::collections::BTreeMap;
@@ -25,11 +25,19 @@ pub struct Contents<'a, M> {
     /// Their average over steps, if there is one.
     pub averaged: Option<&'a M>,
     /// The optimiser.
-    pub optimizer: &'a ModuleOptimizer,
+    pub optimizer: Optimizer<'a>,
     /// The file of the tokenizer, if it has one.
     pub tokenizer: Option<&'a [u8]>,
     /// The rest. The ids of the parameters are filled in.
     pub state: State,
+}
+
+/// The state of an optimiser.
+pub enum Optimizer<'a> {
+    /// All of it is here.
+    Own(&'a ModuleOptimizer),
+    /// It was collected from several ranks.
+    Gathered(OptimizerRecord),
 }
 
 /// A checkpoint that was written.
@@ -117,7 +125,11 @@ fn fill<M: Module>(draft: &Path, contents: Contents<'_, M>) -> Result<(), Checkp
         parts.push(TOKENIZER);
     }
     let path = draft.join(OPTIMIZER);
-    optimizer
+    let record = match optimizer {
+        Optimizer::Own(optimizer) => optimizer.to_record(),
+        Optimizer::Gathered(record) => record,
+    };
+    record
         .save(&path)
         .map_err(|e| CheckpointError::write(&path, e))?;
     pause();

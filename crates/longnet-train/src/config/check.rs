@@ -29,6 +29,7 @@ pub(super) fn check(resolved: &Resolved) -> Vec<ConfigError> {
     problems.attention();
     problems.data();
     problems.train();
+    problems.parallel();
     problems.generate();
     problems.eval();
     problems.library();
@@ -58,6 +59,8 @@ pub(super) const LIMITS: &[(&str, i64)] = &[
     ("train.eval_windows", 1 << 40),
     ("train.checkpoint_every", 1 << 40),
     ("train.keep", 1 << 40),
+    ("parallel.ring", 1 << 16),
+    ("parallel.data", 1 << 16),
     ("generate.tokens", 1 << 31),
     ("generate.top_k", 1 << 31),
     ("generate.repetition_window", 1 << 40),
@@ -84,12 +87,16 @@ pub(super) const LEAST: &[(&str, usize)] = &[
     ("train.eval_every", 1),
     ("train.scale_growth", 1),
     ("train.keep", 1),
+    ("parallel.ring", 1),
+    ("parallel.data", 1),
     ("eval.samples", 1),
 ];
 
 /// Parameters of a model and tokens of one pass that are refused beyond this.
 const MOST_PARAMETERS: u64 = 100_000_000_000;
 const MOST_TOKENS: u64 = 1 << 31;
+/// Ranks of a run.
+const MOST_RANKS: usize = 1 << 16;
 
 struct Problems<'a> {
     resolved: &'a Resolved,
@@ -403,6 +410,56 @@ impl Problems<'_> {
         });
         self.require(!t.run_dir.is_empty(), &["train.run_dir"], || {
             "must name a folder, such as runs/first".into()
+        });
+    }
+
+    fn parallel(&mut self) {
+        let config = &self.resolved.config;
+        let (p, t, d) = (&config.parallel, &config.train, &config.data);
+        self.at_least("parallel.ring", p.ring);
+        self.at_least("parallel.data", p.data);
+        let ok = p.deadline >= 1.0 && p.deadline <= 1e6;
+        self.require(ok, &["parallel.deadline"], || {
+            "must be 1 to 1e6 seconds, such as 60".into()
+        });
+        let ok = p.ranks() <= MOST_RANKS;
+        self.require(ok, &["parallel.ring", "parallel.data"], || {
+            format!(
+                "ring times data are {} ranks, and {MOST_RANKS} are the limit",
+                p.ranks()
+            )
+        });
+        if p.data == 0 || p.ring == 0 {
+            return;
+        }
+        let batches = t.batch_schedule.iter().map(|stage| stage.value);
+        let uneven = batches
+            .chain([t.batch])
+            .find(|batch| !batch.is_multiple_of(p.data));
+        let keys = ["parallel.data", "train.batch", "train.batch_schedule"];
+        self.require(uneven.is_none(), &keys, || {
+            format!(
+                "data = {} ranks share each batch in equal parts, and a batch of {} cannot be; use a multiple, and a smaller train.accumulate",
+                p.data,
+                uneven.unwrap_or(0)
+            )
+        });
+        if p.ring == 1 {
+            return;
+        }
+        let adaptive = config.attention.kind.contains(&AttentionKind::Adaptive);
+        self.require(!adaptive, &["parallel.ring", "attention.kind"], || {
+            "adaptive layers choose blocks by what the whole sequence holds, which no rank of a ring has; use other kinds of attention, or data ranks".into()
+        });
+        let contexts = d.context_schedule.iter().map(|stage| stage.value);
+        let shortest = contexts.chain([d.context]).min().unwrap_or(0);
+        let keys = ["parallel.ring", "data.context", "data.context_schedule"];
+        self.require(shortest >= 2 * p.ring, &keys, || {
+            format!(
+                "a context of {shortest} tokens is too short for {} ranks, which need at least {} of them",
+                p.ring,
+                2 * p.ring
+            )
         });
     }
 

@@ -25,7 +25,7 @@ pub use source::{Origin, Resolved, quoted};
 pub use stage::Stage;
 pub(crate) use suggest::closest;
 
-use sections::{Attention, Data, Eval, Generate, Model, Train};
+use sections::{Attention, Data, Eval, Generate, Model, Parallel, Train};
 
 /// A whole configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -38,6 +38,8 @@ pub struct Config {
     pub data: Data,
     /// Optimisation, evaluation and checkpoints.
     pub train: Train,
+    /// Several ranks.
+    pub parallel: Parallel,
     /// Sampling.
     pub generate: Generate,
     /// Evaluation.
@@ -46,23 +48,25 @@ pub struct Config {
 
 impl Config {
     /// The sections, in the order they are shown.
-    pub fn sections(&self) -> [&dyn Section; 6] {
+    pub fn sections(&self) -> [&dyn Section; 7] {
         [
             &self.model,
             &self.attention,
             &self.data,
             &self.train,
+            &self.parallel,
             &self.generate,
             &self.eval,
         ]
     }
 
-    fn sections_mut(&mut self) -> [&mut dyn Section; 6] {
+    fn sections_mut(&mut self) -> [&mut dyn Section; 7] {
         [
             &mut self.model,
             &mut self.attention,
             &mut self.data,
             &mut self.train,
+            &mut self.parallel,
             &mut self.generate,
             &mut self.eval,
         ]

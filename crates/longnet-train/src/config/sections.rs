@@ -5,6 +5,7 @@ use super::value::choices;
 use super::{Recompute, Stage};
 use burn_longnet::attention::{BlockScorer, QkNorm};
 use burn_longnet::model::{Activation, Positions, Residual};
+use burn_longnet::pattern::ring::Layout;
 use burn_longnet::pattern::{BlockPattern, HeadAssignment, HeadOffset, MixGradient, Precision};
 
 choices!(Activation { Gelu = "gelu", Relu = "relu", Swish = "swish", SwiGlu = "swiglu" });
@@ -20,6 +21,7 @@ choices!(HeadAssignment { All = "all", Grouped = "grouped" });
 choices!(HeadOffset { Modulo = "modulo", ByGroup = "by-group" });
 choices!(Precision { Highest = "highest", High = "high" });
 choices!(MixGradient { Exact = "exact", Detached = "detached" });
+choices!(Layout { Zigzag = "zigzag", Contiguous = "contiguous", Striped = "striped" });
 
 /// How the learning rate falls after the warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -302,6 +304,41 @@ section! {
         log_seconds: f64 = 5.0,
         /// Folder of the run: checkpoints, log.jsonl. {name} is the config file's name.
         run_dir: String = "runs/{name}".into(),
+    }
+}
+
+/// What the ranks of a run are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// Threads of one process.
+    Threads,
+    /// Processes that `mpirun` starts, on one machine or several.
+    Mpi,
+}
+choices!(Engine { Threads = "threads", Mpi = "mpi" });
+
+section! {
+    /// Training on several ranks: ring times data of them.
+    Parallel = "parallel" {
+        /// Ranks that share each sequence: each holds some of its tokens, and keys and values go from rank to rank (ring attention).
+        ring: usize = 1,
+        /// Ranks that share each batch: each takes its part of the sequences, in equal numbers.
+        data: usize = 1,
+        /// What ranks are: threads of this process, or mpi: processes that mpirun starts, with a program built with the feature mpi.
+        engine: Engine = Engine::Threads,
+        /// Which tokens of a sequence a ring rank holds: contiguous (segments within a part are never sent), zigzag (as much causal work for each where segments are long) or striped.
+        layout: Layout = Layout::Contiguous,
+        /// Each rank keeps the optimiser's state of its share of the parameters only (ZeRO-1).
+        zero: bool = false,
+        /// Seconds after which a rank that others wait for is taken for dead, and the run ends.
+        deadline: f64 = 60.0,
+    }
+}
+
+impl Parallel {
+    /// Ranks.
+    pub fn ranks(&self) -> usize {
+        self.ring * self.data
     }
 }
 

@@ -1,6 +1,7 @@
 //! Optimisers by name, with groups of parameters, and the norm of the whole gradient.
 
 mod clip;
+pub mod record;
 mod roles;
 mod settings;
 #[cfg(test)]

@@ -80,6 +80,10 @@ impl Walk<'_> {
                 self.ledger.free(Gradients, s.parameters * WIDE);
             }
         }
+        if s.messages > 0.0 {
+            self.ledger.begin("the sum of all ranks' gradients");
+            self.ledger.touch(Gradients, s.messages);
+        }
         self.ledger.begin("the norm of the gradient");
         self.ledger.touch(Gradients, s.largest * WIDE);
         self.ledger.begin("the optimiser's step");

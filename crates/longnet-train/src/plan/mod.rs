@@ -7,11 +7,13 @@
 mod flops;
 mod ledger;
 mod memory;
+mod ring;
 mod shape;
 mod units;
 
 pub use flops::Flops;
 pub use ledger::{Bytes, Moment, Part};
+pub use ring::{RingCost, ring_cost};
 pub use units::{UnitError, bytes, parse_bytes, parse_flops};
 
 use crate::config::Config;
@@ -34,6 +36,12 @@ pub struct Plan {
     pub tokens: usize,
     /// Devices that a sequence is spread over.
     pub devices: usize,
+    /// All devices: so many for each part of the batch.
+    pub ranks: usize,
+    /// Bytes of gradients, and of weights with ZeRO-1, that a rank sends in a step.
+    pub sent: f64,
+    /// What attention sends, if that could be found.
+    pub ring: Option<RingCost>,
     /// Key positions that one query of one head sees, on average.
     pub keys_per_query: f64,
     /// FLOPs a token.
@@ -71,6 +79,9 @@ impl Plan {
             batch,
             tokens: context * batch * config.train.accumulate,
             devices,
+            ranks: devices * config.parallel.data,
+            sent: sent(config, devices * config.parallel.data),
+            ring: ring_cost(config, devices),
             keys_per_query,
             flops,
             run_tokens,
@@ -82,8 +93,17 @@ impl Plan {
     /// Seconds of the run where each device computes `rate` FLOPs a second at best and spends the share
     /// `utilisation` of them on the model.
     pub fn seconds(&self, rate: f64, utilisation: f64) -> f64 {
-        self.run_flops / (rate * utilisation * self.devices as f64)
+        self.run_flops / (rate * utilisation * self.ranks as f64)
     }
+}
+
+/// Bytes that each of `ranks` sends in a step: the parts of its gradients to those who add them, the sum of its own part
+/// to all; with ZeRO-1 also the weights that it has stepped.
+fn sent(config: &Config, ranks: usize) -> f64 {
+    let bytes = 4.0 * config.language_model().num_params() as f64;
+    let others = (ranks - 1) as f64 / ranks as f64;
+    let times = if config.parallel.zero { 3.0 } else { 2.0 };
+    times * bytes * others
 }
 
 /// The worst moment of a step on one of `devices`.
@@ -98,9 +118,10 @@ pub fn worst_moment(config: &Config, devices: usize) -> Moment {
     moment
 }
 
-/// Keys and values that a device gathers from the others, with their gradients: of each branch whose
+/// A bound of the keys and values of others that are on a device at a time, with their gradients, as if all came at
+/// once and not hop by hop: of each branch whose
 /// segments are longer than a device's share, the positions that the dilation keeps. They are those of one
-/// layer; what layers of other kinds gather is not known, and not counted.
+/// layer; what layers of other kinds receive is not counted.
 fn gathered(config: &Config, shape: &Shape, devices: usize) -> f64 {
     let mut kinds = config.attention.kind.iter().take(config.model.layers);
     if !kinds.any(|kind| *kind == AttentionKind::Dilated) {
@@ -117,6 +138,7 @@ fn gathered(config: &Config, shape: &Shape, devices: usize) -> f64 {
         .filter(|(segment, _)| **segment > share)
         .map(|(segment, dilation)| (*segment.min(&context)).div_ceil(*dilation))
         .sum();
+    let batch = batch.div_ceil(config.parallel.data);
     batch as f64 * rows as f64 * shape.keys * 4.0 * 4.0
 }
 
@@ -186,10 +208,30 @@ impl fmt::Display for Plan {
             si(flops.weights),
             si(flops.attention),
         )?;
-        let on = match devices {
+        let (ranks, batches) = (self.ranks, self.ranks / devices);
+        let on = match ranks {
             1 => String::new(),
-            _ => format!(" on each of {devices} devices"),
+            _ => format!(" on each of {ranks} devices"),
         };
+        if ranks > 1 {
+            writeln!(
+                f,
+                "devices            {ranks}: each sequence over {devices}, each batch over {batches}"
+            )?;
+            writeln!(
+                f,
+                "sent               {} of gradients and weights from each device a step",
+                bytes(self.sent)
+            )?;
+        }
+        if let Some(ring) = self.ring.filter(|_| *devices > 1) {
+            writeln!(
+                f,
+                "                   {} of keys, values and their gradients at most, {} in the largest message",
+                bytes(ring.sent),
+                bytes(ring.message)
+            )?;
+        }
         let Moment {
             memory,
             most,

@@ -34,6 +34,8 @@ pub(super) struct Shape {
     pub optimizer_bytes: f64,
     /// Bytes for each parameter that saving a checkpoint takes beside what is there.
     pub saved_bytes: f64,
+    /// Bytes of the messages of gradients that exist at once.
+    pub messages: f64,
     /// Tokens whose logits exist at once.
     pub chunk: f64,
     pub threads: f64,
@@ -70,6 +72,15 @@ impl Shape {
         let kv_heads = m.kv_heads.unwrap_or(m.heads);
         let (context, batch) = largest_pass(config);
         let context = context.div_ceil(devices) as f64;
+        let parallel = &config.parallel;
+        let batch = batch.div_ceil(parallel.data);
+        let ranks = devices * parallel.data;
+        // Who owns a part of the state owns whole tensors.
+        let owned = if parallel.zero {
+            1.0 / ranks as f64
+        } else {
+            1.0
+        };
         let (d, vocabulary) = (m.d_model as f64, lm.vocab_size as f64);
         let ff = lm.feed_forward_width() as f64;
         let mut one_more = lm.clone();
@@ -108,9 +119,15 @@ impl Shape {
             parameters,
             layer_parameters: (one_more.num_params() - lm.num_params()) as f64,
             largest: (vocabulary * d).max(ff * d),
-            optimizer_bytes: optimizer_bytes(config, parameters, matrices),
-            // The record of the optimiser is a copy of its state.
-            saved_bytes: optimizer_bytes(config, parameters, matrices),
+            optimizer_bytes: optimizer_bytes(config, parameters, matrices) * owned,
+            // The record of the optimiser is a copy of its state; of one that is collected there are two.
+            saved_bytes: optimizer_bytes(config, parameters, matrices)
+                * if parallel.zero && ranks > 1 { 2.0 } else { 1.0 },
+            messages: match ranks {
+                1 => 0.0,
+                // The gradients, what comes of others, their sum and all sums.
+                _ => 4.0 * BUCKET.min(4.0 * parameters),
+            },
             chunk: t.loss_chunk as f64,
             threads: std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64),
             recompute: (0..m.layers)
@@ -136,6 +153,9 @@ impl Shape {
         }
     }
 }
+
+/// Bytes of one message of gradients.
+const BUCKET: f64 = 4.0 * (1 << 22) as f64;
 
 /// Context and batch of the pass of a run with the most tokens.
 pub(crate) fn largest_pass(config: &Config) -> (usize, usize) {

@@ -1,7 +1,7 @@
 //! Two steps of a run that leaves nothing behind, beside its plan.
 
 use super::{Learner, Prepared, TrainError, Trainee};
-use crate::checkpoint::{self, Contents, State};
+use crate::checkpoint::{self, Contents, Optimizer, State};
 use crate::data::{Cursor, Mixture, Tokens};
 use crate::loader::Feed;
 use crate::machine::Machine;
@@ -93,7 +93,7 @@ impl Prepared {
             config: &self.config,
             model: &learner.model().lm,
             averaged: learner.average(),
-            optimizer: learner.optimizer(),
+            optimizer: Optimizer::Own(learner.optimizer()),
             tokenizer: self.text.train.text().tokenizer().file(),
             state: State {
                 step: 2,

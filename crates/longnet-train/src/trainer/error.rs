@@ -3,6 +3,7 @@
 use crate::checkpoint::{CheckpointError, OpenError};
 use crate::config::ConfigErrors;
 use crate::data::DataError;
+use crate::trainer::ParallelError;
 
 /// Why a run ended early.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +14,9 @@ pub enum TrainError {
     /// A checkpoint cannot be written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// Ranks that cannot go on together.
+    #[error(transparent)]
+    Parallel(#[from] ParallelError),
     /// The run cannot go on with this config.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
@@ -63,9 +67,17 @@ impl TrainError {
         match self {
             Self::Data(error) => error.field(),
             Self::Checkpoint(error) => error.field(),
+            Self::Parallel(error) => error.field(),
             Self::NumberFormat { .. } => Some("train.precision"),
             _ => None,
         }
+    }
+}
+
+impl TrainError {
+    /// Whether another rank failed, whose error is the one to be told.
+    pub fn is_echo(&self) -> bool {
+        matches!(self, Self::Parallel(error) if error.is_echo())
     }
 }
 

@@ -1,11 +1,12 @@
 //! One optimiser step after the other.
 
 use super::average::Average;
+use super::parallel::{Mesh, ParallelError, Zero, fingerprint, reduced};
 use super::passes::{Objective, Passes};
 use super::precision;
 use super::state::LearnerState;
 use super::{TrainError, Trainee};
-use crate::checkpoint::Point;
+use crate::checkpoint::{Optimizer, Point};
 use crate::config::Config;
 use crate::config::sections::OnNonFinite;
 use crate::data::Random;
@@ -28,6 +29,9 @@ pub struct Learner {
     average: Option<Average>,
     state: LearnerState,
     steps: usize,
+    mesh: Mesh,
+    /// Where the optimiser has the state of a share of the parameters.
+    zero: Option<Zero>,
 }
 
 const BETWEEN_STEPS: &str = "there is a model between steps";
@@ -35,7 +39,14 @@ const BETWEEN_STEPS: &str = "there is a model between steps";
 impl Learner {
     /// `model` before its first step.
     pub fn new(config: &Config, model: Trainee) -> Self {
+        Self::on(config, model, Mesh::single())
+    }
+
+    /// One of the ranks of `mesh`. All of them have the same weights, and make the same steps.
+    pub fn on(config: &Config, model: Trainee, mesh: Mesh) -> Self {
         Self {
+            zero: mesh.zero.then(|| Zero::new(&model, &mesh)),
+            mesh,
             config: config.clone(),
             optimizer: optimizer(&config.train, &model),
             average: average(config, &model.lm),
@@ -52,7 +63,9 @@ impl Learner {
     /// A checkpoint of other parameters.
     pub fn resume(&mut self, point: &Point) -> Result<(), TrainError> {
         let fresh = optimizer(&self.config.train, self.model());
-        self.optimizer = point.optimizer(fresh, &self.model().lm)?;
+        let keep = |id: u64| self.zero.as_ref().is_none_or(|zero| zero.owns(id));
+        let some = self.zero.is_some().then_some(&keep as &dyn Fn(u64) -> bool);
+        self.optimizer = point.optimizer(fresh, &self.model().lm, some)?;
         // Where the run kept no average until now, one begins with the weights.
         let averaged = point.averaged(self.model().lm.valid())?;
         self.average = average(&self.config, averaged.as_ref().unwrap_or(&self.model().lm));
@@ -97,9 +110,44 @@ impl Learner {
         &mut self.state
     }
 
-    /// The optimiser, with its state.
+    /// The optimiser, with its state; a share of it where ranks share that.
     pub fn optimizer(&self) -> &ModuleOptimizer {
         &self.optimizer
+    }
+
+    /// The optimiser's state for a checkpoint: on rank 0 that of all parameters.
+    ///
+    /// # Errors
+    ///
+    /// A rank does not come.
+    pub(super) fn whole_optimizer(&self) -> Result<Optimizer<'_>, ParallelError> {
+        let gathered = match &self.zero {
+            Some(zero) => zero.gather(&self.mesh, &self.optimizer)?,
+            None => None,
+        };
+        Ok(match gathered {
+            Some(record) => Optimizer::Gathered(record),
+            None => Optimizer::Own(&self.optimizer),
+        })
+    }
+
+    /// Whether all ranks have the same weights still.
+    ///
+    /// # Errors
+    ///
+    /// They do not.
+    pub fn check_replicas(&self) -> Result<(), ParallelError> {
+        if self.mesh.is_single() {
+            return Ok(());
+        }
+        let all = self.mesh.exchange(fingerprint(self.model()))?;
+        match all.iter().position(|other| *other != all[0]) {
+            None => Ok(()),
+            Some(rank) => Err(ParallelError::Drift {
+                step: self.steps,
+                rank,
+            }),
+        }
     }
 
     /// Steps done.
@@ -139,14 +187,25 @@ impl Learner {
                 return Ok(None);
             }
             let batch = feed.next(batch(&self.config, step), context(&self.config, step))?;
-            // The rest of a step that is lost is taken from the feed alone.
-            if !passes.is_broken() {
-                let seed = self.dropout_seed(pass);
-                passes.add(model, &batch, feed.places(&batch), seed, &objective);
+            // The rest of a step that is lost is taken from the feed alone; but other ranks do not know of it yet.
+            if !passes.is_broken() || !self.mesh.is_single() {
+                let (seed, places) = (self.dropout_seed(pass), feed.places(&batch));
+                passes.add(model, &self.mesh, &batch, places, seed, &objective);
             }
         }
         drop(copy);
         let (gradients, factor) = passes.gradients(&objective);
+        let gradients = match self.mesh.is_single() {
+            true => gradients,
+            false => {
+                let missing = passes.agree(&self.mesh, self.model(), &gradients)?;
+                match passes.is_broken() {
+                    true => gradients,
+                    false => reduced(&self.mesh, self.model(), gradients, &missing)?,
+                }
+            }
+        };
+        // All ranks have the same gradients now, and so the same norm.
         let (gradients, norm) = scale_and_clip(self.model(), gradients, factor, settings.clip);
         let measured = Measured {
             grad_norm: norm,
@@ -158,11 +217,19 @@ impl Learner {
             self.lose(&passes, norm)?;
         } else {
             let model = self.model.take().expect(BETWEEN_STEPS);
-            let model = self.optimizer.step(measured.lr, model, gradients);
+            let (model, shared) = match &self.zero {
+                None => (self.optimizer.step(measured.lr, model, gradients), Ok(())),
+                Some(zero) => {
+                    let own = zero.own(&model, gradients);
+                    let model = self.optimizer.step(measured.lr, model, own);
+                    zero.share(&self.mesh, model)
+                }
+            };
             if let Some(average) = &mut self.average {
                 average.update(&model.lm, step);
             }
             self.model = Some(model);
+            shared?;
             self.state.succeed(settings);
         }
         self.steps = step;
@@ -193,7 +260,12 @@ impl Learner {
     fn dropout_seed(&self, pass: usize) -> u64 {
         let run = Random::new(self.config.train.seed as u64).next();
         let step = Random::new(run ^ self.steps as u64).next();
-        Random::new(step ^ pass as u64).next()
+        let seed = Random::new(step ^ pass as u64).next();
+        match self.mesh.data {
+            (_, 0) => seed,
+            // Other rows: what is dropped in them is drawn apart.
+            (_, at) => Random::new(seed ^ at as u64).next(),
+        }
     }
 }
 

@@ -1,25 +1,40 @@
 //! The batches of one step, added up.
 
+use super::parallel::{ParallelError, missing};
 use super::precision::widened;
-use super::{TrainError, Trainee};
+use super::{Mesh, TrainError, Trainee};
 use crate::config::sections::{NumberFormat, Train};
 use crate::loader::Batch;
 use crate::metrics::Measured;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::FloatDType;
 use burn_longnet::model::ChunkedLoss;
+use serde::{Deserialize, Serialize};
 
 /// Gradients and measurements of a step, as if all its batches had been one: each token counts alike.
 pub(super) struct Passes {
     gradients: GradientsAccumulator<Trainee>,
-    /// Of each token: the mean over them.
+    /// Of each token: the mean over them. Until [`agree`](Self::agree) over those of this rank.
     pub measured: Measured,
+    /// Predicted tokens of the batches, on all ranks.
+    tokens: usize,
+    /// Bytes that they stand for.
+    bytes: f64,
     /// Predicted tokens of the first batch that has any.
     first: usize,
     /// Where the batches are from.
     places: Vec<String>,
     /// Which batch has a loss that is not finite.
     broken: Option<usize>,
+}
+
+/// What a rank says of its passes. JSON has no NaN: numbers are their bits.
+#[derive(Serialize, Deserialize)]
+struct Said {
+    /// Sums over its tokens: of the loss, z-loss and smoothing.
+    sums: [u64; 3],
+    broken: Option<usize>,
+    missing: Vec<usize>,
 }
 
 /// How a batch becomes a loss.
@@ -37,6 +52,8 @@ impl Passes {
         Self {
             gradients: GradientsAccumulator::new(),
             measured: Measured::default(),
+            tokens: 0,
+            bytes: 0.0,
             first: 0,
             places: Vec::new(),
             broken: None,
@@ -48,29 +65,35 @@ impl Passes {
         self.broken.is_some()
     }
 
-    /// Adds a batch from `places` to the step of `model`.
+    /// Adds this rank's part of a batch from `places` to the step of `model`.
     pub(super) fn add(
         &mut self,
         model: &Trainee,
+        mesh: &Mesh,
         batch: &Batch,
         places: Vec<String>,
         seed: u64,
         objective: &Objective,
     ) {
-        let tokens = batch.targets();
+        let all = batch.targets();
+        self.tokens += all;
+        self.bytes += batch.bytes_per_token() * all as f64;
         if self.first == 0 {
-            self.first = tokens;
+            self.first = all;
         }
+        let part = mesh.part(batch);
+        let tokens = part.targets();
         // 1 exactly where all batches are alike. A batch without targets has no gradient.
         let share = match self.first {
             0 => 1.0,
             first => tokens as f64 / first as f64,
         };
-        let output = model.learn(batch, seed, &objective.loss, objective.scale * share);
+        let factor = objective.scale * share;
+        let output = model.learn_part(batch, &part, mesh, seed, &objective.loss, factor);
         let new = output.item;
         let whole = new.loss + new.z_loss + new.smoothing;
         if !whole.is_finite() {
-            self.broken = Some(self.places.len());
+            self.broken.get_or_insert(self.places.len());
         }
         self.places.push(places.join(", "));
         let old = self.measured;
@@ -94,9 +117,42 @@ impl Passes {
         self.gradients.accumulate(model, gradients);
     }
 
+    /// Makes the measurements those of all ranks, and what is broken on one of them broken on all. Returns the parameters,
+    /// counted in the order of `model`, that have no gradient anywhere.
+    pub(super) fn agree(
+        &mut self,
+        mesh: &Mesh,
+        model: &Trainee,
+        gradients: &GradientsParams,
+    ) -> Result<Vec<usize>, ParallelError> {
+        let own = self.measured;
+        let sum = |mean: f64| (mean * own.tokens as f64).to_bits();
+        let all = mesh.exchange(Said {
+            sums: [own.loss, own.z_loss, own.smoothing].map(sum),
+            broken: self.broken,
+            missing: missing(model, gradients),
+        })?;
+        let mean = |i: usize| {
+            let sums = all.iter().map(|said| f64::from_bits(said.sums[i]));
+            sums.sum::<f64>() / self.tokens.max(1) as f64
+        };
+        self.measured = Measured {
+            loss: mean(0),
+            z_loss: mean(1),
+            smoothing: mean(2),
+            bytes_per_token: self.bytes / self.tokens.max(1) as f64,
+            tokens: self.tokens,
+            ..own
+        };
+        self.broken = all.iter().filter_map(|said| said.broken).min();
+        let mut missing = all[0].missing.clone();
+        missing.retain(|number| all.iter().all(|said| said.missing.contains(number)));
+        Ok(missing)
+    }
+
     /// The sum of gradients, and the factor that makes it a mean over tokens.
     pub(super) fn gradients(&mut self, objective: &Objective) -> (GradientsParams, f64) {
-        let factor = match self.measured.tokens {
+        let factor = match self.tokens {
             // There was nothing to learn.
             0 => 1.0,
             tokens => self.first as f64 / tokens as f64,

@@ -1,13 +1,14 @@
 //! From a config to a finished run.
 
-use super::steps::{Outcome, Steps};
+use super::parallel::{Mesh, guarded, on_threads};
+use super::steps::{Outcome, Run, Steps};
 use super::{Stop, TrainError, Trainee, check_precision};
 use crate::checkpoint::{LOG, Lock, OpenError, Point, occupied, point_at, set_aside};
 use crate::config::Resolved;
 use crate::config::sections::{NumberFormat, OnNonFinite};
 use crate::data::{self, DataError, Fingerprint, Mixture, Split, Windows};
 use crate::entropy::Entropy;
-use crate::evaluate::{Evaluation, evaluate};
+use crate::evaluate::Evaluation;
 use crate::loader::Loader;
 use crate::machine::Machine;
 use crate::memory::settle;
@@ -29,7 +30,7 @@ pub struct Prepared {
     pub(super) config: Resolved,
     pub(super) lm: LongNetLM,
     /// Where it goes on, if it does not begin anew.
-    point: Option<Point>,
+    point: Option<Arc<Point>>,
     /// What its config changes in a run that goes on.
     pub changes: Vec<String>,
     /// The text.
@@ -49,6 +50,8 @@ pub struct Control {
     pub stop: Stop,
     /// Ends it after the step of this number, as [`stop`](Self::stop) would.
     pub stop_at: Option<usize>,
+    /// The devices of ranks that are threads, in turn. Empty: that of the model.
+    pub devices: Vec<Device>,
 }
 
 /// A run that ended.
@@ -129,7 +132,7 @@ impl Prepared {
         Ok(Self {
             lm: numbered(lm),
             config,
-            point,
+            point: point.map(Arc::new),
             changes: changes.unwrap_or_default(),
             text,
             fingerprint,
@@ -145,7 +148,7 @@ impl Prepared {
 
     /// The checkpoint that the run goes on from.
     pub fn point(&self) -> Option<&Point> {
-        self.point.as_ref()
+        self.point.as_deref()
     }
 
     /// Steps that are done.
@@ -206,6 +209,51 @@ impl Prepared {
     ///
     /// The folder or a checkpoint cannot be written, the text cannot be read, or the loss is not finite.
     pub fn train(self, control: Control) -> Result<Report, TrainError> {
+        let control = self.for_ranks(control, Mesh::single());
+        match control.config.config.parallel.ranks() {
+            1 => self.lead(control),
+            _ => {
+                let lm = self.lm.clone();
+                on_threads(control, lm, |run| self.lead(run))
+            }
+        }
+    }
+
+    /// As [`train`](Self::train), on the ranks of `mesh`, which all make this call; rank 0 has the report.
+    ///
+    /// # Errors
+    ///
+    /// As there, and a rank that fails or does not come.
+    pub fn train_on(self, control: Control, mesh: Mesh) -> Result<Option<Report>, TrainError> {
+        let run = self.for_ranks(control, mesh);
+        match run.mesh.leads() {
+            true => self.lead(run).map(Some),
+            false => run.follow(Trainee { lm: self.lm }).map(|()| None),
+        }
+    }
+
+    fn for_ranks(&self, control: Control, mesh: Mesh) -> Run {
+        let settings = &self.config.config.train;
+        let valid = Loader::in_order(self.valid.clone(), settings.batch, settings.eval_windows);
+        Run {
+            config: self.config.clone(),
+            sources: Mixture::from(&self.text),
+            valid,
+            all_valid: self.valid.clone(),
+            text: self.fingerprint.clone(),
+            point: self.point.clone(),
+            control,
+            mesh,
+        }
+    }
+
+    /// The rank that writes, and shows what is done.
+    fn lead(self, ranks: Run) -> Result<Report, TrainError> {
+        let mesh = ranks.mesh.clone();
+        guarded(&mesh, || self.write_and_train(ranks))
+    }
+
+    fn write_and_train(self, ranks: Run) -> Result<Report, TrainError> {
         let settings = self.config.config.train.clone();
         let run = self.run();
         let failed = |path: &Path| {
@@ -221,7 +269,8 @@ impl Prepared {
         let record = Record::open(&run, &before, done, settings.steps).map_err(failed(&path))?;
         let peak = self.peak(&run);
 
-        let valid = Loader::in_order(self.valid.clone(), settings.batch, settings.eval_windows);
+        let valid = ranks.valid.clone();
+        let control = &ranks.control;
         let stop = control.stop.clone();
         let interrupter = Interrupter::new();
         let period = Duration::from_secs_f64(settings.log_seconds);
@@ -229,13 +278,8 @@ impl Prepared {
             .progress
             .renderer(&interrupter, done, settings.steps, period);
         let strategy = Arc::new(Steps {
-            config: self.config.clone(),
-            sources: Mixture::from(&self.text),
-            valid: valid.clone(),
             tokenizer: self.text.train.text().tokenizer().clone(),
-            text: self.fingerprint,
-            point: Mutex::new(self.point),
-            control,
+            run: ranks,
             record: Mutex::new(record),
             flops: Flops::by_context(&self.config.config),
             peak,
@@ -290,13 +334,12 @@ impl Prepared {
             stopped,
         } = outcome.expect("the loop has run")?;
         let lm = result.model.lm;
-        let evaluation = match stopped {
-            None => evaluate(&lm, &self.valid, settings.batch, &|| stop.is_asked())?,
-            Some(_) => None,
-        };
+        let evaluation = strategy.run.last_evaluation(&lm, stopped.is_some())?;
         let stopped = match evaluation {
             Some(_) => stopped,
-            None => stopped.or_else(|| stop.reason().map(String::from)),
+            None => stopped
+                .or_else(|| stop.reason().map(String::from))
+                .or_else(|| Some("another rank".into())),
         };
         if let Some(evaluation) = &evaluation {
             strategy.record().evaluation("final", steps, evaluation);

@@ -364,7 +364,14 @@ fn batches_count_by_their_tokens() {
         .into();
     let mut passes = Passes::new();
     for batch in &batches {
-        passes.add(&trainee, batch, Vec::new(), 0, &objective(4.0));
+        passes.add(
+            &trainee,
+            &Mesh::single(),
+            batch,
+            Vec::new(),
+            0,
+            &objective(4.0),
+        );
     }
     assert_eq!(passes.measured.tokens, 104);
     let (sum, factor) = passes.gradients(&objective(4.0));
@@ -407,7 +414,7 @@ fn batches_that_are_alike_are_averaged_as_ever() {
     let mut passes = Passes::new();
     for _ in 0..3 {
         let batch = feed.next(2, 32).unwrap();
-        passes.add(&trainee, &batch, Vec::new(), 0, &objective);
+        passes.add(&trainee, &Mesh::single(), &batch, Vec::new(), 0, &objective);
     }
     assert_eq!(passes.gradients(&objective).1, 1.0 / 3.0);
 }

@@ -1,6 +1,7 @@
 //! The model as burn-train sees it.
 
-use crate::loader::Batch;
+use super::Mesh;
+use crate::loader::{Batch, Part};
 use crate::metrics::Measured;
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -23,7 +24,28 @@ impl Trainee {
         options: &ChunkedLoss,
         factor: f64,
     ) -> TrainOutput<Measured> {
-        let (input, targets) = batch.input(&self.lm.devices()[0]);
+        self.learn_part(
+            batch,
+            &Part::whole(batch),
+            &Mesh::single(),
+            seed,
+            options,
+            factor,
+        )
+    }
+
+    /// As [`learn`](Self::learn), of the part of `batch` that this rank of `mesh` takes: the mean over its targets.
+    pub fn learn_part(
+        &self,
+        batch: &Batch,
+        part: &Part<'_>,
+        mesh: &Mesh,
+        seed: u64,
+        options: &ChunkedLoss,
+        factor: f64,
+    ) -> TrainOutput<Measured> {
+        let (input, targets) = part.input(&self.lm.devices()[0]);
+        let input = mesh.input(input, part);
         let options = &ChunkedLoss {
             ignore_index: batch.ignored(),
             ..options.clone()
@@ -33,7 +55,7 @@ impl Trainee {
         let measured = Measured {
             z_loss: added(terms.z_loss, options.z_loss > 0.0),
             smoothing: added(terms.smoothing, options.label_smoothing > 0.0),
-            ..self.measured(batch, terms.cross_entropy.into_scalar())
+            ..Self::measured(batch, part.targets(), terms.cross_entropy.into_scalar())
         };
         let loss = match factor {
             1.0 => terms.total,
@@ -42,10 +64,10 @@ impl Trainee {
         TrainOutput::new(self, loss.backward(), measured)
     }
 
-    fn measured(&self, batch: &Batch, loss: f64) -> Measured {
+    fn measured(batch: &Batch, tokens: usize, loss: f64) -> Measured {
         Measured {
             loss,
-            tokens: batch.targets(),
+            tokens,
             bytes_per_token: batch.bytes_per_token(),
             ..Measured::default()
         }
@@ -67,6 +89,6 @@ impl InferenceStep for Trainee {
     type Output = Measured;
 
     fn step(&self, batch: Batch) -> Measured {
-        self.measured(&batch, batch.loss(&self.lm).into_scalar())
+        Self::measured(&batch, batch.targets(), batch.loss(&self.lm).into_scalar())
     }
 }
