@@ -125,16 +125,18 @@ impl<'a, E: Element> Context<'a, E> {
 
     /// The bias of a block in base 2, as scores are; 0 without one.
     pub fn bias_base_2(&self, batch: usize, block: Option<usize>) -> E::Acc {
-        let (Some(bias), Some(block)) = (self.problem.bias, block) else {
+        let (Some(bias), Some(block)) = (self.bias_of(batch), block) else {
             return E::Acc::ZERO;
         };
+        E::Acc::from_f64(bias[block] * std::f64::consts::LOG2_E)
+    }
+
+    /// The bias of a batch entry.
+    pub fn bias_of(&self, batch: usize) -> Option<&'a [f64]> {
+        let bias = self.problem.bias?.values;
         let blocks = self.schedule().mask().map_or(0, |mask| mask.blocks());
-        let entry = if bias.values.len() == blocks {
-            0
-        } else {
-            batch
-        };
-        E::Acc::from_f64(bias.values[entry * blocks + block] * std::f64::consts::LOG2_E)
+        let entry = if bias.len() == blocks { 0 } else { batch };
+        Some(&bias[entry * blocks..][..blocks])
     }
 
     /// Scores are kept in base 2: what their product is multiplied with.

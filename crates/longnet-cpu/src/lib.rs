@@ -49,6 +49,7 @@
 //! | `tiles` | what is packed and multiplied: in the accumulating type, or in bfloat16 |
 //! | `kernels` | what runs per tile and per row, compiled once per instruction set |
 //! | `rules` | what masks or drops single pairs: labels, dropout |
+//! | `block_rule` | a block mask as such a rule, where that is faster than block by block |
 //! | `work` | items over threads |
 //! | `forward`, `backward` | the passes |
 //! | `decode` | the forward pass of few rows, which reads keys and values where they lie |
@@ -56,6 +57,7 @@
 //! | [`rowwise`] | what else a transformer does, row by row |
 
 mod backward;
+mod block_rule;
 mod buffer;
 mod context;
 mod decode;
@@ -78,7 +80,7 @@ mod work;
 pub use element::Element;
 pub use kernels::UnknownLevel;
 pub use memory::keep_freed_memory;
-pub use problem::{Bias, Labels, Problem};
+pub use problem::{Bias, Labels, Problem, Walk};
 pub use view::View;
 
 /// The instruction set whose kernels this process uses: what the environment variable `LONGNET_CPU`

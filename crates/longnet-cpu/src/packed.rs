@@ -52,16 +52,46 @@ impl<E: Element, T: Tiles<E>> Packed<E, T> {
         rows: &Range<usize>,
         keys: &Range<usize>,
     ) {
+        let schedule = cx.schedule();
+        let parts = |branch| {
+            let runs = cx.runs(branch, head, rows.clone(), keys.clone());
+            let keys = runs.map(|(run, _)| run.k).collect();
+            match schedule.mask() {
+                None => keys,
+                Some(_) => parts(keys),
+            }
+        };
+        let branches = (0..schedule.branches()).map(parts);
+        self.pack(tiles, cx, rules, [batch, cx.kv_head(head)], branches);
+    }
+
+    /// Takes all of `keys`, for the run of all of their pairs.
+    pub fn load_all(
+        &mut self,
+        tiles: T,
+        cx: &Context<E>,
+        rules: &Rules,
+        [batch, head]: [usize; 2],
+        keys: &Range<usize>,
+    ) {
+        let part = vec![crate::pack::consecutive(keys)];
+        let branches = std::iter::once(part);
+        self.pack(tiles, cx, rules, [batch, cx.kv_head(head)], branches);
+    }
+
+    /// Packs the parts of each branch.
+    fn pack(
+        &mut self,
+        tiles: T,
+        cx: &Context<E>,
+        rules: &Rules,
+        plane: [usize; 2],
+        branches: impl Iterator<Item = Vec<Progression>>,
+    ) {
         self.chunks.clear();
         self.ends.clear();
-        let schedule = cx.schedule();
         let mut at = 0;
-        for branch in 0..schedule.branches() {
-            let runs = cx.runs(branch, head, rows.clone(), keys.clone());
-            let parts: Vec<Progression> = match schedule.mask() {
-                None => runs.map(|(run, _)| run.k).collect(),
-                Some(_) => parts(runs.map(|(run, _)| run.k).collect()),
-            };
+        for parts in branches {
             for part in parts {
                 for start in (0..part.len).step_by(KEYS) {
                     let rows = part.slice(start..part.len.min(start + KEYS));
@@ -73,7 +103,6 @@ impl<E: Element, T: Tiles<E>> Packed<E, T> {
             }
             self.ends.push(self.chunks.len());
         }
-        let plane = [batch, cx.kv_head(head)];
         for (view, side) in [(&cx.k, &mut self.k), (&cx.v, &mut self.v)] {
             tiles.grow(side, at);
             for chunk in &self.chunks {

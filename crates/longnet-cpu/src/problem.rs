@@ -20,6 +20,19 @@ pub struct Bias<'a> {
     pub values: &'a [f64],
 }
 
+/// How block masks are walked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Walk {
+    /// Area by area in the way that takes less time.
+    #[default]
+    Fastest,
+    /// Block by block, neighbours together.
+    Blocks,
+    /// As dense attention from which a rule takes what is not listed, wherever that is exact: not where a bias hides
+    /// blocks, which may hold anything, nor over keys that no row of an area sees.
+    Dense,
+}
+
 /// An attention problem.
 #[derive(Clone, Copy, Debug)]
 pub struct Problem<'a> {
@@ -38,10 +51,13 @@ pub struct Problem<'a> {
     pub gradient: MixGradient,
     /// How exact products of f32 must be.
     pub precision: Precision,
+    /// How block masks are walked. It changes no result but by rounding.
+    pub walk: Walk,
 }
 
 impl<'a> Problem<'a> {
-    /// Scale `1 / sqrt(d)`, no labels, no bias, no dropout, the exact gradient, the highest precision.
+    /// Scale `1 / sqrt(d)`, no labels, no bias, no dropout, the exact gradient, the highest precision, the
+    /// fastest walk.
     pub fn new(schedule: &'a Schedule, d: usize) -> Self {
         Self {
             schedule,
@@ -51,6 +67,7 @@ impl<'a> Problem<'a> {
             dropout: None,
             gradient: MixGradient::Exact,
             precision: Precision::Highest,
+            walk: Walk::Fastest,
         }
     }
 }

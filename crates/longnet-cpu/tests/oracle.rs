@@ -5,7 +5,8 @@ mod common;
 use common::reference::{Results, reference};
 use common::{Case, Layout, Number, cases, cases_of};
 use half::{bf16, f16};
-use longnet_pattern::{DilatedPattern, MixGradient, Precision, Span};
+use longnet_cpu::Walk;
+use longnet_pattern::{BlockGrid, BlockMask, DilatedPattern, MixGradient, Precision, Span};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
@@ -200,6 +201,7 @@ fn gradients_reach_every_block_of_rows() {
                 _ => MixGradient::Exact,
             },
             precision: Precision::Highest,
+            walk: Walk::Fastest,
             dlse: true,
             layout: Layout::HeadsInside,
             seed: 8,
@@ -213,29 +215,37 @@ fn gradients_reach_every_block_of_rows() {
 #[test]
 fn scales_of_any_sign_and_size_are_right() {
     for scale in [0.0, -0.3, 1e-30, 1e-60] {
-        let pattern = DilatedPattern::new(2, [(40, 1), (80, 3)]).causal(true);
-        let case = Case {
-            pattern: pattern.build().unwrap(),
-            span: Span::full(70),
-            batch: 1,
-            kv_heads: 1,
-            d: 6,
-            d_v: 4,
-            scale,
-            labels: None,
-            bias: None,
-            dropout: None,
-            gradient: MixGradient::Exact,
-            precision: Precision::High,
-            dlse: false,
-            layout: Layout::HeadsInside,
-            seed: 8,
-        };
-        // Gradients of q and k beyond the smallest f32 are 0.
-        let gradients = if scale == 1e-60 { f64::INFINITY } else { 1e-5 };
-        check::<f32>(&case, 1e-5, gradients).unwrap();
-        let gradients = gradients.max(3.0 * 2f64.powi(-8));
-        check::<bf16>(&case, 2f64.powi(-8), gradients).unwrap();
+        let dilated = DilatedPattern::new(2, [(40, 1), (80, 3)]).causal(true);
+        let mask = BlockMask::new(2, BlockGrid::square(70, 10)).causal(true);
+        let mask = mask.build_from_fn(|head, i, j| (i * 3 + j + head) % 4 > 0);
+        let mask = mask.unwrap();
+        let bias = (0..mask.blocks()).map(|block| block as f64 % 5.0 - 2.0);
+        let bias = Some(bias.collect());
+        for (pattern, bias) in [(dilated.build().unwrap(), None), (mask.into(), bias)] {
+            let case = Case {
+                pattern,
+                span: Span::full(70),
+                batch: 1,
+                kv_heads: 1,
+                d: 6,
+                d_v: 4,
+                scale,
+                labels: None,
+                bias,
+                dropout: None,
+                gradient: MixGradient::Exact,
+                precision: Precision::High,
+                walk: Walk::Dense,
+                dlse: false,
+                layout: Layout::HeadsInside,
+                seed: 8,
+            };
+            // Gradients of q and k beyond the smallest f32 are 0.
+            let gradients = if scale == 1e-60 { f64::INFINITY } else { 1e-5 };
+            check::<f32>(&case, 1e-5, gradients).unwrap();
+            let gradients = gradients.max(3.0 * 2f64.powi(-8));
+            check::<bf16>(&case, 2f64.powi(-8), gradients).unwrap();
+        }
     }
 }
 

@@ -5,10 +5,10 @@ mod common;
 use common::reference::Tensor;
 use common::{Case, Inputs, Layout, Number, Random};
 use half::bf16;
-use longnet_cpu::{Labels, Problem, View, backward, forward};
+use longnet_cpu::{Labels, Problem, View, Walk, backward, forward};
 use longnet_pattern::{
-    BlockGrid, BlockMask, DilatedPattern, Dropout, HIDDEN, MixGradient, Pattern, Precision, Span,
-    Tail,
+    BlockGrid, BlockMask, DilatedPattern, Dropout, HIDDEN, MixGradient, Pattern, Permutation,
+    Precision, Span, Tail,
 };
 
 fn pattern(heads: usize, branches: &[(usize, usize)], causal: bool) -> Pattern {
@@ -55,6 +55,7 @@ fn case(pattern: Pattern, span: Span) -> Case {
         dropout: None,
         gradient: MixGradient::Exact,
         precision: Precision::Highest,
+        walk: Walk::Fastest,
         dlse: true,
         layout: Layout::HeadsInside,
         seed: 5,
@@ -111,15 +112,57 @@ fn bits_of_block_masks_do_not_depend_on_the_number_of_threads() {
             bias: (entries > 0).then(|| bias(&pattern, entries)),
             ..case(pattern, Span::full(n))
         };
-        let on = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-            pool.build().unwrap().install(|| all::<f32>(&case))
-        };
-        let one = on(1);
-        for threads in 2..=5 {
-            assert!(one == on(threads));
+        for walk in [Walk::Blocks, Walk::Dense] {
+            let case = Case {
+                walk,
+                ..case.clone()
+            };
+            let on = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+                pool.build().unwrap().install(|| all::<f32>(&case))
+            };
+            let one = on(1);
+            for threads in 2..=5 {
+                assert!(one == on(threads), "{walk:?}");
+            }
         }
     }
+}
+
+/// In the orders that kernels may follow, sums differ by rounding alone.
+#[test]
+fn an_order_of_blocks_changes_no_result_by_more_than_a_millionth() {
+    let n = 1500;
+    let Pattern::Blocks(plain) = window(2, n, [64, 64], true) else {
+        panic!("a block mask")
+    };
+    let blocks = plain.grid().k_blocks;
+    let order = Permutation::new((0..blocks).map(|i| i * 7 % blocks).collect());
+    let order = order.expect("7 does not divide the number of blocks");
+    let ordered = plain.in_order(&order, &order.inverse());
+    assert_ne!(plain, ordered);
+    let [plain, ordered] = [plain, ordered].map(|mask| case(mask.into(), Span::full(n)));
+    let x = plain.inputs::<f32>();
+    let (a, b) = (plain.run::<f32>(&x), ordered.run::<f32>(&x));
+    assert_ne!((&a.out, &a.dq), (&b.out, &b.dq), "the order is followed");
+    for (name, a, b) in [
+        ("out", a.out, b.out),
+        ("lse", a.lse, b.lse),
+        ("dq", a.dq, b.dq),
+        ("dk", a.dk, b.dk),
+        ("dv", a.dv, b.dv),
+    ] {
+        let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+        let apart = norm(&mut a.iter().zip(&b).map(|(a, b)| a - b));
+        let size = norm(&mut a.iter().copied());
+        assert!(apart <= 1e-6 * size, "{name}: {apart:e} of {size:e}");
+    }
+    // The same bits on any number of threads.
+    let on = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        pool.build().unwrap().install(|| all::<f32>(&ordered))
+    };
+    assert!(on(1) == on(3));
 }
 
 #[test]
@@ -173,6 +216,7 @@ fn a_bias_of_minus_infinity_hides_a_block_and_whatever_stands_in_it() {
         }
         let with = Case {
             bias: Some(values.clone()),
+            walk: Walk::Dense,
             ..build(all)
         };
         let mut x = with.inputs::<f32>();

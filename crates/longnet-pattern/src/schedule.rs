@@ -294,6 +294,13 @@ impl Schedule {
         BlockRuns::new(mask, self.span, head, q, k, false)
     }
 
+    /// All pairs of the query rows `rows` and the key rows `keys` that causality leaves, whatever the pattern.
+    pub fn area(&self, rows: Range<usize>, keys: Range<usize>) -> Option<Run> {
+        let [q, k] = self.positions(&rows, &keys);
+        let run = Run::cut(q, k, self.causal)?;
+        Some(self.span.rows(run))
+    }
+
     /// The listed key blocks of query block `i` that are full: every row of the block sees all keys that could
     /// sit in them. Those outside of this range are cut, by causality or by an end of the keys.
     ///

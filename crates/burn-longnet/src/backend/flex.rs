@@ -7,7 +7,7 @@ use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{Bytes, DType, Element, FloatDType, IntDType, Shape, bf16, f16};
 use burn_flex::{FlexTensor, Layout};
 use bytemuck::Pod;
-use longnet_cpu::{Problem, View};
+use longnet_cpu::{Problem, View, Walk};
 
 /// Runs `$body` with `$E` the element type of `$dtype`.
 macro_rules! with_element {
@@ -153,6 +153,7 @@ fn problem<'a>(labels: &'a HostLabels, bias: &'a HostBias, spec: &'a AttentionSp
         dropout: spec.dropout,
         gradient: spec.gradient,
         precision: spec.precision,
+        walk: Walk::Fastest,
     }
 }
 

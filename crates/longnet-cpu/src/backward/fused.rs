@@ -2,6 +2,7 @@
 
 use super::Gradients;
 use super::turns::{Broken, Order, Turns};
+use crate::block_rule::{BlockRule, is_dense};
 use crate::buffer::Buffer;
 use crate::context::Context;
 use crate::element::Element;
@@ -28,7 +29,7 @@ const HEADS_APART: usize = 8;
 /// Consecutive key rows of one kv head, and where their results go.
 struct Item<'a, E> {
     at: [usize; 2],
-    /// Its number among the items of its kv head.
+    /// Its number among the items of its kv head, in the order in which they are visited.
     index: usize,
     rows: Range<usize>,
     dk: &'a mut [E],
@@ -102,12 +103,24 @@ pub fn pass<E: Element, T: Tiles<E>>(
     let planes = cx.batch * cx.kv_heads;
     let keys = keys_per_item(cx);
     let block = BLOCK.min(n_q.max(1));
+    let parts: Vec<_> = work::blocks(n_k, keys).collect();
+    let in_order = visiting_order(cx, &parts);
     let orders: Vec<Order> = (0..cx.heads)
         .map(|head| {
-            let rows = |keys| query_rows(cx, head, keys);
-            Order::new(n_q, block, work::blocks(n_k, keys).map(rows))
+            let rows = |keys: &Range<usize>| query_rows(cx, head, keys.clone());
+            let visited = in_order.iter().map(|&part| rows(&parts[part]));
+            let mut order = Order::new(n_q, block, visited);
+            if let Some(mask) = cx.schedule().mask().filter(|mask| mask.has_order()) {
+                let first = |b: usize| cx.span.queries().at(b * block) / mask.grid().q_block;
+                order.sort_visits(|b| mask.query_place(first(b)));
+            }
+            order
         })
         .collect();
+    let mut places = vec![0; parts.len()];
+    for (place, &part) in in_order.iter().enumerate() {
+        places[part] = place;
+    }
     let mut slots = Vec::new();
     for plane in 0..cx.batch * cx.heads {
         for (i, rows) in work::blocks(n_q, block).enumerate() {
@@ -124,7 +137,7 @@ pub fn pass<E: Element, T: Tiles<E>>(
     dbias.extend((0..planes * per_plane).map(|item| (item / per_plane / cx.kv_heads, Vec::new())));
     let mut sums = dbias.iter_mut();
     for plane in 0..planes {
-        for (index, rows) in work::blocks(n_k, keys).enumerate() {
+        for (&index, rows) in places.iter().zip(parts.iter().cloned()) {
             items.push(Item {
                 at: [plane / cx.kv_heads, plane % cx.kv_heads],
                 index,
@@ -194,6 +207,16 @@ pub fn pass<E: Element, T: Tiles<E>>(
     });
 }
 
+/// Which of the parts of the keys are visited one after the other.
+fn visiting_order<E: Element>(cx: &Context<E>, parts: &[Range<usize>]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..parts.len()).collect();
+    if let Some(mask) = cx.schedule().mask().filter(|mask| mask.has_order()) {
+        let block = |part: usize| cx.span.keys().at(parts[part].start) / mask.grid().k_block;
+        order.sort_by_key(|&part| mask.key_place(block(part)));
+    }
+    order
+}
+
 /// The query rows that see some of `keys`, as ranges that hold them.
 fn query_rows<E: Element>(
     cx: &Context<E>,
@@ -254,7 +277,17 @@ impl<E: Element, T: Tiles<E>> Scratch<E, T> {
         for head in kv_head * readers..(kv_head + 1) * readers {
             let (at, order) = ([batch, head], &shared.orders[head]);
             let rules = cx.rules(batch, head);
-            (self.packed).load(self.sums.tiles, cx, &rules, at, &(0..cx.span.n_q), &rows);
+            let (tiles, all) = (self.sums.tiles, 0..cx.span.n_q);
+            let dense = cx.schedule().mask().is_some() && {
+                let blocks = cx.runs(0, head, all.clone(), rows.clone());
+                let areas = order.visits[index].iter();
+                let areas = areas.filter_map(|visit| shared.area(visit.block, &rows));
+                is_dense(tiles, cx, blocks, areas, cx.bias_of(batch))
+            };
+            match dense {
+                true => (self.packed).load_all(tiles, cx, &rules, at, &rows),
+                false => (self.packed).load(tiles, cx, &rules, at, &all, &rows),
+            }
             for visit in &order.visits[index] {
                 let blocks = cx.span.n_q.div_ceil(shared.block);
                 let slot = &shared.slots[(batch * cx.heads + head) * blocks + visit.block];
@@ -264,14 +297,32 @@ impl<E: Element, T: Tiles<E>> Scratch<E, T> {
                 let touched = touched.start * cx.d_pad..touched.end * cx.d_pad;
                 if shared.apart {
                     part[touched.clone()].fill(E::Acc::ZERO);
-                    self.block(shared, &rules, at, visit.block, &rows, &mut part, dbias);
+                    self.block(
+                        shared,
+                        &rules,
+                        at,
+                        visit.block,
+                        &rows,
+                        dense,
+                        &mut part,
+                        dbias,
+                    );
                 }
                 slot.take(visit, &shared.broken, |mut slot, last| {
                     let mut sum = slot.sum.take().unwrap_or_else(|| shared.sum());
                     if shared.apart {
                         cx.kernels.add(&mut sum[touched.clone()], &part[touched]);
                     } else {
-                        self.block(shared, &rules, at, visit.block, &rows, &mut sum, dbias);
+                        self.block(
+                            shared,
+                            &rules,
+                            at,
+                            visit.block,
+                            &rows,
+                            dense,
+                            &mut sum,
+                            dbias,
+                        );
                     }
                     if last {
                         let first = visit.block * shared.block;
@@ -298,7 +349,8 @@ impl<E: Element, T: Tiles<E>> Scratch<E, T> {
         scatter(dv, cx.d_v, &self.sums.dv, cx.d_v_pad, |_| E::Acc::ONE);
     }
 
-    /// The queries of a block against the packed keys, the rows `keys`.
+    /// The queries of a block against the packed keys, the rows `keys`; all pairs of them if `dense`, of which a rule
+    /// hides some.
     fn block(
         &mut self,
         shared: &Shared<E>,
@@ -306,12 +358,25 @@ impl<E: Element, T: Tiles<E>> Scratch<E, T> {
         at: [usize; 2],
         block: usize,
         keys: &Range<usize>,
+        dense: bool,
         dq: &mut [E::Acc],
         dbias: &mut Vec<BlockSum>,
     ) {
         let (g, cx) = (shared.g, &shared.g.cx);
-        let first = block * shared.block;
-        let rows = first..cx.span.n_q.min(first + shared.block);
+        let rows = shared.rows(block);
+        let first = [rows.start, keys.start];
+        if dense {
+            let Some(run) = shared.area(block, keys) else {
+                return;
+            };
+            let mut rule = BlockRule::new(cx, at);
+            self.sums.load(shared, at, 0, &run);
+            self.tiles(0, &run, first, E::Acc::ZERO, |sums, packed, tile| {
+                sums.tile(g, rules, packed, tile, dq, &mut None, Some(&mut rule));
+            });
+            rule.finish(dbias);
+            return;
+        }
         for branch in 0..cx.schedule().branches() {
             for (run, biased) in cx.runs(branch, at[1], rows.clone(), keys.clone()) {
                 let bias = cx.bias_base_2(at[0], biased);
@@ -320,28 +385,54 @@ impl<E: Element, T: Tiles<E>> Scratch<E, T> {
                 }
                 let mut sum = biased.map(|_| 0.0);
                 self.sums.load(shared, at, branch, &run);
-                for (start, chunk) in self.packed.chunks(branch, &run) {
-                    let first_row = run.first_row(start) / T::ALIGN * T::ALIGN;
-                    for group in (first_row..run.q.len).step_by(T::GROUPS[1]) {
-                        let group = group..run.q.len.min(group + T::GROUPS[1]);
-                        let tile = Tile {
-                            run: &run,
-                            group,
-                            chunk,
-                            start,
-                            first: [first, keys.start],
-                            bias,
-                        };
-                        self.sums.tile(g, rules, &self.packed, tile, dq, &mut sum);
-                    }
-                }
+                self.tiles(branch, &run, first, bias, |sums, packed, tile| {
+                    sums.tile(g, rules, packed, tile, dq, &mut sum, None);
+                });
                 dbias.extend(biased.zip(sum));
+            }
+        }
+    }
+
+    /// The tiles of a run whose queries and keys are packed.
+    fn tiles(
+        &mut self,
+        branch: usize,
+        run: &Run,
+        first: [usize; 2],
+        bias: E::Acc,
+        mut tile: impl FnMut(&mut Sums<E, T>, &Packed<E, T>, Tile<E>),
+    ) {
+        for (start, chunk) in self.packed.chunks(branch, run) {
+            let first_row = run.first_row(start) / T::ALIGN * T::ALIGN;
+            for group in (first_row..run.q.len).step_by(T::GROUPS[1]) {
+                let group = group..run.q.len.min(group + T::GROUPS[1]);
+                let of_run = Tile {
+                    run,
+                    group,
+                    chunk,
+                    start,
+                    first,
+                    bias,
+                };
+                tile(&mut self.sums, &self.packed, of_run);
             }
         }
     }
 }
 
 impl<E: Element> Shared<'_, E> {
+    /// The query rows of a block.
+    fn rows(&self, block: usize) -> Range<usize> {
+        let first = block * self.block;
+        first..self.g.cx.span.n_q.min(first + self.block)
+    }
+
+    /// All pairs of the query rows of a block with `keys`.
+    fn area(&self, block: usize, keys: &Range<usize>) -> Option<Run> {
+        let schedule = self.g.cx.schedule();
+        schedule.area(self.rows(block), keys.clone())
+    }
+
     /// Zeros for a block of query rows.
     fn sum(&self) -> Buffer<E::Acc> {
         let spare = self.spare.lock().expect("cannot panic").pop();
@@ -397,6 +488,7 @@ impl<E: Element, T: Tiles<E>> Sums<E, T> {
         tile: Tile<E>,
         dq: &mut [E::Acc],
         sum: &mut Option<f64>,
+        mut rule: Option<&mut BlockRule>,
     ) {
         let (cx, kernels) = (&g.cx, g.cx.kernels);
         let (d, d_v) = (cx.d_pad, cx.d_v_pad);
@@ -429,6 +521,10 @@ impl<E: Element, T: Tiles<E>> Sums<E, T> {
             let at = (a - group.start) * ld;
             let (s, dp) = (&mut s[at..][..columns], &mut dp[at..][..columns]);
             chunk.columns.mask(s, 0, 0..visible(a), token(a));
+            let keys = chunk.rows.first..chunk.rows.first + used;
+            if let Some(rule) = &mut rule {
+                rule.apply(s, factor, run.q.at(a), keys.clone());
+            }
             let factors = &mut self.factors[..if rules.drops() { used } else { 0 }];
             if rules.drops() {
                 rules.factors(kernels, factors, token(a), &chunk.columns, 0);
@@ -438,6 +534,9 @@ impl<E: Element, T: Tiles<E>> Sums<E, T> {
             kernels.gradient_of_row(s, dp, factor, self.lse[a] - bias, self.delta[a]);
             if let Some(sum) = sum {
                 *sum += kernels.sum(&dp[..used]).to_f64();
+            }
+            if let Some(rule) = &mut rule {
+                rule.add(kernels, dp, run.q.at(a), keys);
             }
             if rules.drops() {
                 kernels.multiply(&mut s[..used], factors);

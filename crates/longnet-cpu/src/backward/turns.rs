@@ -19,7 +19,7 @@ pub struct Visit {
 
 /// The visits of all items of one query head.
 pub struct Order {
-    /// Per item, ascending by block.
+    /// Per item, ascending by block unless they were [sorted](Self::sort_visits).
     pub visits: Vec<Vec<Visit>>,
     /// Per block, how many items add to it.
     totals: Vec<u32>,
@@ -53,6 +53,13 @@ impl Order {
             })
             .collect();
         Self { visits, totals }
+    }
+
+    /// Lets every item go through its blocks by `key`.
+    pub fn sort_visits<K: Ord>(&mut self, key: impl Fn(usize) -> K) {
+        for visits in &mut self.visits {
+            visits.sort_by_key(|visit| key(visit.block));
+        }
     }
 
     /// How many items add to a block.

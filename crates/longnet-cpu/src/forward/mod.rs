@@ -2,11 +2,12 @@
 
 mod state;
 
+use crate::block_rule::{BlockRule, is_dense};
 use crate::context::{Context, check_len};
 use crate::decode;
 use crate::element::Element;
 use crate::kernels::PANEL;
-use crate::packed::{Packed, packed_rows};
+use crate::packed::{Chunk, Packed, packed_rows};
 use crate::problem::Problem;
 use crate::real::Real;
 use crate::rules::{Columns, Rules};
@@ -103,6 +104,12 @@ pub fn forward<E: Element, T: Tiles<E>>(
         packed: Packed::new(tiles, &cx, [panels, right]),
     };
     let flops = work::heaviest_first(&mut items);
+    if let Some(mask) = problem.schedule.mask().filter(|mask| mask.has_order()) {
+        let place = |item: &Item<E>| {
+            mask.query_place(cx.span.queries().at(item.rows.start) / mask.grid().q_block)
+        };
+        items.sort_by_key(|(_, item)| place(item));
+    }
     let items = items.into_iter().map(|(_, item)| item);
     work::run(flops, items, scratch, |scratch, item| {
         scratch.item(&cx, item)
@@ -176,7 +183,7 @@ impl<E: Element, T: Tiles<E>> Scratch<E, T> {
                 len: block.len,
                 bias: E::Acc::ZERO,
             };
-            self.state.keys(cx, rules, first, run, &keys);
+            self.state.keys(cx, rules, first, run, &keys, None);
         }
     }
 
@@ -189,6 +196,18 @@ impl<E: Element, T: Tiles<E>> Scratch<E, T> {
         rows: &Range<usize>,
         keys: &Range<usize>,
     ) {
+        let area = cx.schedule().area(rows.clone(), keys.clone());
+        let blocks = cx.runs(0, at[1], rows.clone(), keys.clone());
+        let bias = cx.bias_of(at[0]);
+        if let Some(run) = area.filter(|run| is_dense(self.tiles, cx, blocks, [*run], bias)) {
+            let mut rule = BlockRule::new(cx, at);
+            (self.packed).load_all(self.tiles, cx, rules, at, keys);
+            for (start, chunk) in self.packed.chunks(0, &run) {
+                let keys = keys_of(&self.packed, chunk, start, E::Acc::ZERO);
+                (self.state).keys(cx, rules, rows.start, &run, &keys, Some(&mut rule));
+            }
+            return;
+        }
         (self.packed).load(self.tiles, cx, rules, at, rows, keys);
         for (run, block) in cx.runs(0, at[1], rows.clone(), keys.clone()) {
             let bias = cx.bias_base_2(at[0], block);
@@ -197,18 +216,28 @@ impl<E: Element, T: Tiles<E>> Scratch<E, T> {
                 continue;
             }
             for (start, chunk) in self.packed.chunks(0, &run) {
-                let keys = Keys {
-                    k: &self.packed.k,
-                    v: &self.packed.v,
-                    columns: &chunk.columns,
-                    at: chunk.at,
-                    start,
-                    len: chunk.rows.len,
-                    bias,
-                };
-                self.state.keys(cx, rules, rows.start, &run, &keys);
+                let keys = keys_of(&self.packed, chunk, start, bias);
+                (self.state).keys(cx, rules, rows.start, &run, &keys, None);
             }
         }
+    }
+}
+
+/// A chunk of packed keys, `start` of which come before it in a run.
+fn keys_of<'a, E: Element, T: Tiles<E>>(
+    packed: &'a Packed<E, T>,
+    chunk: &'a Chunk,
+    start: usize,
+    bias: E::Acc,
+) -> Keys<'a, E, T> {
+    Keys {
+        k: &packed.k,
+        v: &packed.v,
+        columns: &chunk.columns,
+        at: chunk.at,
+        start,
+        len: chunk.rows.len,
+        bias,
     }
 }
 
@@ -227,7 +256,9 @@ fn parts_of_keys<E: Element>(
     }
     // Parts end where blocks do. From here on sizes are distances of positions.
     let (block, size) = (mask.grid().k_block, size * cx.span.step);
-    let size = if block < size {
+    let size = if mask.has_order() {
+        size.min(block)
+    } else if block < size {
         size / block * block
     } else {
         size
@@ -240,6 +271,9 @@ fn parts_of_keys<E: Element>(
     }
     parts.sort_unstable();
     parts.dedup();
+    if mask.has_order() {
+        parts.sort_by_key(|part| mask.key_place(part * size / block));
+    }
     let row = move |position: usize| {
         let distance = position.saturating_sub(keys.first);
         distance.div_ceil(step).min(n_k)

@@ -1,5 +1,6 @@
 //! The online softmax of an item's rows.
 
+use crate::block_rule::BlockRule;
 use crate::buffer::Buffer;
 use crate::context::Context;
 use crate::element::Element;
@@ -96,7 +97,8 @@ impl<E: Element, T: Tiles<E>> State<E, T> {
         }
     }
 
-    /// Adds packed keys of a run to the state of its rows. `first` is the item's first row.
+    /// Adds packed keys of a run to the state of its rows, of which `rule` may hide some. `first` is the item's
+    /// first row.
     pub fn keys(
         &mut self,
         cx: &Context<E>,
@@ -104,11 +106,12 @@ impl<E: Element, T: Tiles<E>> State<E, T> {
         first: usize,
         run: &Run,
         keys: &Keys<E, T>,
+        mut rule: Option<&mut BlockRule>,
     ) {
         let first_row = run.first_row(keys.start) / T::ALIGN * T::ALIGN;
         for group in (first_row..run.q.len).step_by(T::GROUPS[0]) {
             let group = group..run.q.len.min(group + T::GROUPS[0]);
-            self.tile(cx, rules, first, run, group, keys);
+            self.tile(cx, rules, first, run, group, keys, rule.as_deref_mut());
         }
     }
 
@@ -121,6 +124,7 @@ impl<E: Element, T: Tiles<E>> State<E, T> {
         run: &Run,
         group: Range<usize>,
         keys: &Keys<E, T>,
+        mut rule: Option<&mut BlockRule>,
     ) {
         let visible = |a: usize| run.visible(a).saturating_sub(keys.start).min(keys.len);
         let used = visible(group.end - 1);
@@ -144,6 +148,10 @@ impl<E: Element, T: Tiles<E>> State<E, T> {
         for a in group.clone() {
             let (i, s) = (slot(a), &mut scores[(a - group.start) * lds..][..columns]);
             keys.columns.mask(s, 0, 0..visible(a), token(a));
+            if let Some(rule) = &mut rule {
+                let first = run.k.at(keys.start);
+                rule.apply(s, factor, run.q.at(a), first..first + used);
+            }
             // The scores lack the bias, and so does what they are compared with.
             let (top, sum) = cx.kernels.softmax(s, factor, self.m[i] - keys.bias);
             let top = top + keys.bias;

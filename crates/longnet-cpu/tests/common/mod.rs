@@ -7,7 +7,7 @@ pub mod levels;
 pub mod reference;
 
 use half::{bf16, f16};
-use longnet_cpu::{Bias, Element, Labels, Problem, View, backward, forward};
+use longnet_cpu::{Bias, Element, Labels, Problem, View, Walk, backward, forward};
 use longnet_pattern::{
     DilatedPattern, Dropout, HIDDEN, HeadAssignment, HeadOffset, MixGradient, Pattern, Precision,
     Span, Tail,
@@ -96,6 +96,7 @@ pub struct Case {
     pub dropout: Option<Dropout>,
     pub gradient: MixGradient,
     pub precision: Precision,
+    pub walk: Walk,
     pub dlse: bool,
     pub layout: Layout,
     pub seed: u64,
@@ -188,6 +189,7 @@ pub fn cases_of(longest: usize, queries: Range<usize>) -> impl Strategy<Value = 
                     false => MixGradient::Exact,
                 },
                 precision: Precision::Highest,
+                walk: [Walk::Fastest, Walk::Blocks, Walk::Dense][(seed % 3) as usize],
                 dlse,
                 layout,
                 seed,
@@ -256,6 +258,7 @@ impl Case {
             dropout: self.dropout,
             gradient: self.gradient,
             precision: self.precision,
+            walk: self.walk,
         };
         let hidden = |batch: usize, b: usize| {
             let labels = self.labels.as_ref();

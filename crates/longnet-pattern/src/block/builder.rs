@@ -131,7 +131,7 @@ impl BlockBuilder {
         let own = |table| Arc::into_inner(table).expect("the map is gone");
         let tables: Vec<Table> = tables.into_iter().map(own).collect();
         let compiled = Compiled::new(self.grid, self.causal, table_of, &tables);
-        Ok(BlockMask(Arc::new(compiled)))
+        Ok(BlockMask(Arc::new(compiled), None))
     }
 
     /// The lists of one head.

@@ -37,6 +37,7 @@ use compiled::Compiled;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use visit::Order;
 
 /// A validated block mask: for each head a set of (query block, key block) pairs at fixed positions, and
 /// whether causality cuts inside of them. Cheap to clone.
@@ -44,7 +45,7 @@ use std::sync::Arc;
 /// Heads with equal lists share one *table*. The lists of all tables lie one after the other, in a form
 /// that can be copied to a device as it is: an *entry* is a place in [`columns`](Self::columns).
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct BlockMask(Arc<Compiled>);
+pub struct BlockMask(Arc<Compiled>, Option<Arc<Order>>);
 
 impl fmt::Debug for BlockMask {
     /// Without the lists, which may be long.

@@ -38,6 +38,10 @@ pub struct BlockSparseAttentionConfig {
     /// Default: exact
     #[config(default = "MixGradient::Exact")]
     pub gradient: MixGradient,
+    /// Height and width of images whose tokens come row by row: blocks are visited along a Hilbert curve over them. On
+    /// the CPU, the one backend that follows it, that has not been faster; the result is the same but for rounding.
+    /// Default: in the order of the sequence
+    pub hilbert: Option<[usize; 2]>,
     /// How exact the products of f32 tensors must be. Default: highest
     #[config(default = "Precision::Highest")]
     pub precision: Precision,
@@ -177,7 +181,8 @@ impl BlockSparseAttention {
     ///
     /// As [`sparse_attention`](crate::functional::sparse_attention), on a shard as
     /// [`ring_attention`](crate::ring::ring_attention), if the pattern cannot be built at this
-    /// length, and if dropout would draw a seed inside [`recompute`](crate::recompute).
+    /// length, if `hilbert` is of an image of another one, and if dropout would draw a seed inside
+    /// [`recompute`](crate::recompute).
     pub fn forward(&self, input: AttentionInput) -> Tensor<4> {
         let config = &self.config;
         let [_, heads, n_q, _] = input.query.dims();

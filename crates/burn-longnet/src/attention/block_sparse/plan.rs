@@ -1,7 +1,7 @@
 //! The lists of a pattern at the lengths that were asked for.
 
 use super::BlockSparseAttentionConfig;
-use crate::pattern::{BlockGrid, HeadGroup, Pattern};
+use crate::pattern::{BlockGrid, BlockMask, HeadGroup, Pattern, hilbert};
 use std::sync::{Arc, Mutex};
 
 /// Lengths that stay: training has one, evaluation a few.
@@ -31,12 +31,36 @@ impl Plans {
             if is_dense(&group.pattern) {
                 group.pattern = Pattern::dense(group.pattern.heads(), config.causal);
             }
+            if let (Pattern::Blocks(mask), Some(image)) = (&group.pattern, config.hilbert) {
+                group.pattern = along_curve(mask, image).into();
+            }
         }
         let groups: Arc<[HeadGroup]> = groups.into();
         plans.insert(0, (grid, groups.clone()));
         plans.truncate(KEPT);
         groups
     }
+}
+
+/// The mask in the order in which a Hilbert curve over the image meets its blocks.
+///
+/// # Panics
+///
+/// If the image has another number of blocks.
+fn along_curve(mask: &BlockMask, [height, width]: [usize; 2]) -> BlockMask {
+    let grid = mask.grid();
+    let order = |block, blocks| {
+        let order = hilbert::block_order(height, width, block);
+        assert_eq!(
+            order.len(),
+            blocks,
+            "hilbert = [{height}, {width}] is an image of {} blocks of {block} tokens, the sequence has {blocks}",
+            order.len()
+        );
+        order
+    };
+    let queries = order(grid.q_block, grid.q_blocks);
+    mask.in_order(&queries, &order(grid.k_block, grid.k_blocks))
 }
 
 /// Whether a block mask lists all that may be seen.

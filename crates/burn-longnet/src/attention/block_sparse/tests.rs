@@ -139,6 +139,40 @@ fn a_cached_length_gives_the_same_and_others_their_own() {
 }
 
 #[test]
+fn along_a_hilbert_curve_the_result_is_the_same() {
+    let (height, width) = (24, 32);
+    for causal in [false, true] {
+        let plain = BlockSparseAttentionConfig::new(2, "window(64) | random(4)".parse().unwrap())
+            .with_block(16)
+            .with_causal(causal);
+        let curved = plain.clone().with_hilbert(Some([height, width]));
+        let inputs = [(); 3].map(|()| leaf([1, 2, height * width, 8]));
+        let of = |config: BlockSparseAttentionConfig| {
+            let [q, k, v] = inputs.clone();
+            let out = config.init().forward(AttentionInput::new(q, k, v));
+            let [dq, dk, dv] = gradients(out.clone(), &inputs);
+            [out.inner(), dq, dk, dv]
+        };
+        for (plain, curved) in of(plain).into_iter().zip(of(curved)) {
+            let size = plain.clone().powi_scalar(2).mean().sqrt();
+            let apart = (plain - curved).powi_scalar(2).mean().sqrt();
+            assert!((apart / size).into_scalar::<f32>() < 1e-6);
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "is an image of 8 blocks of 4 tokens, the sequence has 10")]
+fn an_image_of_another_length_is_refused() {
+    let x = random([1, 1, 40, 4]);
+    BlockSparseAttentionConfig::new(1, "window(8)".parse().unwrap())
+        .with_block(4)
+        .with_hilbert(Some([4, 8]))
+        .init()
+        .forward(AttentionInput::new(x.clone(), x.clone(), x));
+}
+
+#[test]
 #[should_panic(expected = "heads")]
 fn a_list_of_other_heads_is_refused() {
     let pattern = "[window(8) x 3]".parse().unwrap();

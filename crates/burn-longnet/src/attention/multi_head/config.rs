@@ -266,6 +266,9 @@ multi_head_config! {
         /// Tokens of a key block. Default: block
         #[config(default = "None")]
         pub key_block: Option<usize>,
+        /// Height and width of images whose blocks are visited along a Hilbert curve. Default: in the order of the sequence
+        #[config(default = "None")]
+        pub hilbert: Option<[usize; 2]>,
         /// How the weights that mix the branches of dilated heads are treated in the backward pass. Default: exact
         #[config(default = "MixGradient::Exact")]
         pub gradient: MixGradient,
@@ -277,6 +280,7 @@ impl MultiHeadBlockSparseAttentionConfig {
         BlockSparseAttentionConfig::new(self.n_heads, self.pattern.clone())
             .with_block(self.block)
             .with_key_block(self.key_block)
+            .with_hilbert(self.hilbert)
             .with_causal(self.causal)
             .with_gradient(self.gradient)
             .with_precision(self.precision)
