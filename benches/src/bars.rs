@@ -1,6 +1,6 @@
 //! What the numbers must show.
 
-use crate::report::Case;
+use crate::report::{Case, Row};
 
 /// The lengths over which the time per token is to stay the same.
 const LENGTHS: [usize; 2] = [1 << 14, 1 << 20];
@@ -10,6 +10,10 @@ const LENGTHS: [usize; 2] = [1 << 14, 1 << 20];
 pub enum Measure {
     /// Our speed over that of a contender, at equal work.
     Over(&'static str),
+    /// A contender's speed over ours, at equal work.
+    Of(&'static str),
+    /// The longest time per FLOP over the shortest, among the contenders whose names start so.
+    PerFlop(&'static str),
     /// The longest time per token over the shortest, among the case's rows; [`LENGTHS`] must be among
     /// them.
     PerToken,
@@ -19,7 +23,7 @@ pub enum Measure {
 #[derive(Clone, Copy, Debug)]
 pub struct Bar {
     pub measure: Measure,
-    /// What must be reached: at least, or at most for [`Measure::PerToken`].
+    /// What must be reached: at least, or at most for [`Measure::PerToken`] and [`Measure::PerFlop`].
     pub must: f64,
     /// What is aimed for.
     pub aim: Option<f64>,
@@ -31,6 +35,24 @@ impl Bar {
         Self {
             measure: Measure::Over(who),
             must,
+            aim: None,
+        }
+    }
+
+    /// The speed of `who` is at least `must` times ours.
+    pub fn of(who: &'static str, must: f64) -> Self {
+        Self {
+            measure: Measure::Of(who),
+            must,
+            aim: None,
+        }
+    }
+
+    /// The times per FLOP of the contenders whose names start with `who` lie within a factor of `most`.
+    pub fn per_flop(who: &'static str, most: f64) -> Self {
+        Self {
+            measure: Measure::PerFlop(who),
+            must: most,
             aim: None,
         }
     }
@@ -54,17 +76,17 @@ impl Bar {
     pub fn value(&self, case: &Case) -> Option<f64> {
         match self.measure {
             Measure::Over(who) => case.ratio("ours", who),
+            Measure::Of(who) => case.ratio(who, "ours"),
+            Measure::PerFlop(who) => {
+                let rows = case.rows.iter().filter(|row| row.who.starts_with(who));
+                apart(rows.map(Row::gflops))
+            }
             Measure::PerToken => {
                 let has = |n: &usize| case.rows.iter().any(|row| row.tokens == Some(*n));
                 if !LENGTHS.iter().all(has) {
                     return None;
                 }
-                let rates = case.rows.iter().map(|row| row.token_rate());
-                let rates: Vec<f64> = rates.collect::<Option<_>>()?;
-                let (least, most) = rates
-                    .iter()
-                    .fold((f64::INFINITY, 0f64), |(a, b), r| (a.min(*r), b.max(*r)));
-                Some(most / least)
+                apart(case.rows.iter().map(Row::token_rate))
             }
         }
     }
@@ -72,8 +94,8 @@ impl Bar {
     /// Whether `value` reaches `limit`.
     pub fn reaches(&self, value: f64, limit: f64) -> bool {
         match self.measure {
-            Measure::Over(_) => value >= limit,
-            Measure::PerToken => value <= limit,
+            Measure::Over(_) | Measure::Of(_) => value >= limit,
+            Measure::PerToken | Measure::PerFlop(_) => value <= limit,
         }
     }
 
@@ -96,15 +118,24 @@ impl Bar {
     pub fn text(&self) -> String {
         match self.measure {
             Measure::Over(who) => format!("speed over {who}"),
+            Measure::Of(who) => format!("speed of {who} over ours, at equal FLOPs"),
+            Measure::PerFlop(who) => format!("time per FLOP of {who}, longest over shortest"),
             Measure::PerToken => "time per token, longest over shortest".into(),
         }
     }
 }
 
+/// The largest of `rates` over the smallest.
+fn apart(rates: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    let rates: Vec<f64> = rates.collect::<Option<_>>()?;
+    let ends = |(a, b): (f64, f64), rate: &f64| (a.min(*rate), b.max(*rate));
+    let (least, most) = rates.iter().fold((f64::INFINITY, 0.0), ends);
+    (!rates.is_empty()).then(|| most / least)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Row;
     use crate::stats::Times;
 
     fn row(who: &str, seconds: f64, flops: Option<f64>, tokens: usize) -> Row {
@@ -139,6 +170,9 @@ mod tests {
         assert_eq!(bar.verdict(Some(1.8)), "met by 50 %, aim met");
         assert_eq!(bar.verdict(Some(0.9)), "MISSED by 25 %");
         assert_eq!(Bar::over("absent", 1.0).value(&case), None);
+        assert_eq!(Bar::of("other", 0.5).value(&case), Some(1.0 / 1.5));
+        assert_eq!(Bar::per_flop("o", 2.0).value(&case), Some(1.5));
+        assert_eq!(Bar::per_flop("absent", 2.0).value(&case), None);
     }
 
     #[test]

@@ -13,6 +13,9 @@ use crate::number::Number;
 use crate::problem::Problem;
 use rayon::prelude::*;
 
+/// The last rows of a masked sequence, whose keys' gradients are sampled.
+const TAIL: usize = 512;
+
 /// Which result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tensor {
@@ -89,6 +92,9 @@ pub fn samples<E: Number>(problem: &Problem, inputs: &Inputs<E>, amount: Amount)
 impl Problem {
     /// A span of positions that see nothing outside of it.
     fn window(&self) -> usize {
+        if self.mask.is_some() {
+            return self.n;
+        }
         let longest = self.branches.iter().map(|b| b.0).max();
         let longest = longest.expect("a branch");
         assert!(
@@ -102,6 +108,12 @@ impl Problem {
     /// The positions that `i` sees in `head`, ascending, and how many branches show each.
     pub fn visible(&self, head: usize, i: usize) -> Vec<(usize, u32)> {
         let mut seen = Vec::new();
+        if let Some(mask) = &self.mask {
+            let (rows, keys) = (mask.grid().q_block, mask.grid().k_block);
+            let blocks = mask.row(head, i / rows).iter();
+            let seen = blocks.flat_map(|j| j * keys..(j + 1) * keys);
+            return seen.filter(|j| *j <= i).map(|j| (j, 1)).collect();
+        }
         for &(w, r) in &self.branches {
             let (start, offset) = (i / w * w, head % r);
             if (i - start) % r == offset {
@@ -267,10 +279,15 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// lse and out of all rows, and gradients of some keys.
+    /// lse and out of all rows (of a mask the last ones), and gradients of some of their keys.
     fn sample_all<E: Number>(&self, gradients: bool, to: &mut Vec<Sample>) {
+        // A sequence that is one segment is long: its last keys are seen by few rows.
+        let first = match self.problem.mask {
+            Some(_) => self.rows.saturating_sub(TAIL),
+            None => 0,
+        };
         let rows = |round| -> Vec<Row> {
-            (0..self.rows)
+            (first..self.rows)
                 .into_par_iter()
                 .map(|i| self.row(i, gradients, round))
                 .collect()
@@ -278,10 +295,14 @@ impl<'a> Block<'a> {
         let want = rows(exact);
         let plain = E::HALF.then(|| rows(E::round_f64));
         if gradients {
-            let softmax =
-                |rows: &[Row]| -> Vec<Softmax> { rows.iter().map(|r| r.softmax).collect() };
+            let softmax = |rows: &[Row]| -> Vec<Softmax> {
+                let unseen = std::iter::repeat_n(Softmax::default(), first);
+                unseen.chain(rows.iter().map(|r| r.softmax)).collect()
+            };
             let (exactly, plainly) = (softmax(&want), plain.as_deref().map(softmax));
-            let keys: Vec<usize> = (0..24).map(|k| k * (self.rows - 1) / 23).collect();
+            let keys: Vec<usize> = (0..24)
+                .map(|k| first + k * (self.rows - 1 - first) / 23)
+                .collect();
             to.par_extend(keys.into_par_iter().flat_map_iter(|j| {
                 let [dk, dv] = self.key(j, &exactly, exact);
                 let plain = plainly.as_ref().map(|rows| self.key(j, rows, E::round_f64));
@@ -294,6 +315,7 @@ impl<'a> Block<'a> {
         }
         let mut plain = plain.map(Vec::into_iter);
         for (i, row) in want.into_iter().enumerate() {
+            let i = first + i;
             let plain = plain.as_mut().and_then(Iterator::next).map(|row| row.out);
             to.push(self.sample(Tensor::Lse, i, vec![row.softmax.lse()], None));
             to.push(self.sample(Tensor::Out, i, row.out, plain));
@@ -340,6 +362,7 @@ fn add(to: &mut [f64], factor: f64, from: &[f64]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use longnet_tests::blocks::Blocks;
     use longnet_tests::dilated::Dilated;
     use longnet_tests::{oracle, problem};
 
@@ -368,12 +391,32 @@ mod tests {
 
     #[test]
     fn samples_are_those_of_the_dense_oracle() {
-        for small in [small(), Problem::dense(2, 50, 4)] {
+        let dense = Problem::dense(2, 50, 4);
+        let listed = "random(2) | window(8)".parse().unwrap();
+        let masked = dense.masked(dense.mask(&listed, 8));
+        for small in [small(), dense, masked] {
             let inputs = Inputs::<f32>::new(&small);
             let pattern = Dilated::new(small.heads, &small.branches, true);
+            let blocks = small.mask.as_ref().map(|mask| Blocks {
+                size: [8, 8],
+                set: (0..2)
+                    .map(|head| {
+                        let row = |i| {
+                            (0..7)
+                                .map(|j| mask.bias_index(head, i, j).is_some())
+                                .collect()
+                        };
+                        (0..7).map(row).collect()
+                    })
+                    .collect(),
+                bias: None,
+            });
             let wide = |x: &[f32]| -> Vec<f64> { x.iter().map(|x| f64::from(*x)).collect() };
             let want = oracle::attention(
-                &problem::Problem::new(pattern, small.n, small.d),
+                &problem::Problem {
+                    blocks,
+                    ..problem::Problem::new(pattern, small.n, small.d)
+                },
                 &problem::Inputs {
                     q: wide(&inputs.q),
                     k: wide(&inputs.k),

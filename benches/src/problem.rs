@@ -1,8 +1,9 @@
-//! Causal self-attention of one batch entry, over branches.
+//! Causal self-attention of one batch entry, over branches or blocks.
 
 use crate::contender::Pass;
 use crate::number::Number;
-use longnet_pattern::{DilatedPattern, Schedule, Sizes, Span};
+use longnet_pattern::Pattern;
+use longnet_pattern::{BlockGrid, BlockMask, BlockPattern, DilatedPattern, Schedule, Sizes, Span};
 
 /// Sizes and branches.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +16,8 @@ pub struct Problem {
     pub d: usize,
     /// Segment length and dilation rate of each branch; each length divides the longest.
     pub branches: Vec<(usize, usize)>,
+    /// Blocks in place of the branches.
+    pub mask: Option<BlockMask>,
 }
 
 impl Problem {
@@ -30,7 +33,28 @@ impl Problem {
             n,
             d,
             branches: branches.to_vec(),
+            mask: None,
         }
+    }
+
+    /// The pairs of a mask.
+    pub fn masked(&self, mask: BlockMask) -> Self {
+        Self {
+            mask: Some(mask),
+            ..self.clone()
+        }
+    }
+
+    /// The mask of a pattern, in blocks of `block`.
+    pub fn mask(&self, pattern: &BlockPattern, block: usize) -> BlockMask {
+        let grid = BlockGrid::square(self.n, block);
+        let mask = pattern.mask(self.heads, grid, true);
+        mask.expect("the cases are valid")
+    }
+
+    /// Pairs that are not visited, of those that dense causal attention visits.
+    pub fn sparsity(&self) -> f64 {
+        1.0 - self.schedule(Span::full(self.n)).density()
     }
 
     /// The same with another number of positions.
@@ -50,9 +74,13 @@ impl Problem {
 
     /// What the kernels walk, for these queries and keys.
     pub fn schedule(&self, span: Span) -> Schedule {
-        DilatedPattern::new(self.heads, self.branches.iter().copied())
-            .causal(true)
-            .build()
+        let pattern = match &self.mask {
+            Some(mask) => Ok(Pattern::from(mask.clone())),
+            None => DilatedPattern::new(self.heads, self.branches.iter().copied())
+                .causal(true)
+                .build(),
+        };
+        pattern
             .and_then(|pattern| pattern.schedule(span))
             .expect("the cases are valid")
     }

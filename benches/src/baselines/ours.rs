@@ -6,7 +6,7 @@ use crate::inputs::Inputs;
 use crate::number::Number;
 use crate::oracle::{Sample, Tensor};
 use crate::problem::Problem;
-use longnet_cpu::{Problem as Call, View, backward, forward};
+use longnet_cpu::{Problem as Call, View, Walk, backward, forward};
 use longnet_pattern::{Schedule, Span};
 
 /// What a run returns.
@@ -23,8 +23,9 @@ pub struct Ours<'a, E> {
     schedule: Schedule,
     pass: Pass,
     inputs: &'a Inputs<E>,
-    /// Samples of its own, of a contender that is named by its length.
-    own: Option<Vec<Sample>>,
+    walk: Walk,
+    /// A name and samples of its own.
+    own: Option<(String, Vec<Sample>)>,
 }
 
 impl<'a, E: Number> Ours<'a, E> {
@@ -35,13 +36,20 @@ impl<'a, E: Number> Ours<'a, E> {
             problem: problem.clone(),
             pass,
             inputs,
+            walk: Walk::Fastest,
             own: None,
         }
     }
 
-    /// Named by its length, and with samples of its own.
-    pub fn by_length(mut self, samples: Vec<Sample>) -> Self {
-        self.own = Some(samples);
+    /// With a name and samples of its own.
+    pub fn named(mut self, name: String, samples: Vec<Sample>) -> Self {
+        self.own = Some((name, samples));
+        self
+    }
+
+    /// Walks a mask so.
+    pub fn walking(mut self, walk: Walk) -> Self {
+        self.walk = walk;
         self
     }
 
@@ -53,7 +61,10 @@ impl<'a, E: Number> Ours<'a, E> {
             [&x.q, &x.k, &x.v, &x.dout].map(|x| View::contiguous(&x[..len], shape));
         let mut out: Vec<E> = bytemuck::zeroed_vec(len);
         let mut lse = vec![0.0; self.problem.heads * self.problem.n];
-        let call = Call::new(&self.schedule, self.problem.d);
+        let call = Call {
+            walk: self.walk,
+            ..Call::new(&self.schedule, self.problem.d)
+        };
         forward(&call, q, k, v, &mut out, &mut lse);
         let mut gradients = [(); 3].map(|()| Vec::new());
         if self.pass == Pass::Both {
@@ -72,9 +83,14 @@ impl<'a, E: Number> Ours<'a, E> {
 
 impl<E: Number> Contender for Ours<'_, E> {
     fn name(&self) -> String {
-        match self.own {
-            Some(_) => format!("n {}", self.problem.n),
-            None => "ours".into(),
+        let own = self.own.as_ref().map(|(name, _)| name.clone());
+        own.unwrap_or_else(|| "ours".into())
+    }
+
+    fn note(&self) -> String {
+        match self.problem.mask {
+            Some(_) => format!("sparsity {:.4}", self.problem.sparsity()),
+            None => String::new(),
         }
     }
 
@@ -102,7 +118,7 @@ impl<E: Number> Contender for Ours<'_, E> {
             self.problem.row(tensor, head, row)
         };
         let tensors = results(self.pass, true);
-        let samples = self.own.as_deref().unwrap_or(samples);
+        let samples = self.own.as_ref().map_or(samples, |(_, own)| own);
         check(samples, &tensors, &read, OURS).map(Some)
     }
 

@@ -1,6 +1,7 @@
 //! What is measured.
 
 mod attention;
+mod blocks;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod decode;
@@ -28,6 +29,9 @@ pub struct Bench<'a> {
     pub folder: &'a Path,
     pub cases: Vec<Case>,
 }
+
+/// The FLOPs of all contenders from which on a round takes half a minute and more.
+const LONG: f64 = 5e12;
 
 /// A group of cases that share inputs.
 type Group = (String, Box<dyn Fn(&mut Bench) -> Result<(), String>>);
@@ -76,6 +80,26 @@ fn groups(quick: bool) -> Vec<Group> {
             Box::new(move |bench| tokens::tokens(bench, pass, &lengths, &branches(longest))),
         ));
     }
+    for n in [pick(1024, 8192), pick(2048, 32768)] {
+        for pass in [Pass::Forward, Pass::Both] {
+            groups.push((
+                format!("blocks f32 {n} {}", pass.name()),
+                Box::new(move |bench| blocks::sparsity(bench, n, pass)),
+            ));
+        }
+    }
+    for block in [16, 32, 64, 128] {
+        let n = pick(1024, 4096);
+        groups.push((
+            format!("crossover f32 {n} block {block}"),
+            Box::new(move |bench| blocks::crossover(bench, n, block)),
+        ));
+    }
+    let side = pick(64, 256);
+    groups.push((
+        format!("hilbert f32 {}", side * side),
+        Box::new(move |bench| blocks::hilbert(bench, side)),
+    ));
     #[cfg(feature = "wgpu")]
     {
         let n = pick(1024, 16384);
@@ -165,12 +189,14 @@ impl Bench<'_> {
             .iter_mut()
             .map(|contender| contender.check(samples))
             .collect();
+        let flops: f64 = contenders.iter().filter_map(|c| c.flops()).sum();
+        let long = flops > LONG;
         let right = contenders.iter_mut().zip(&checks);
         let mut right: Vec<&mut dyn Contender> = right
             .filter(|(_, check)| check.is_ok())
             .map(|(contender, _)| &mut **contender as &mut dyn Contender)
             .collect();
-        let mut times = time(&mut right, self.budget())?.into_iter();
+        let mut times = time(&mut right, self.budget(long))?.into_iter();
         let rows = contenders.iter().zip(checks).map(|(contender, check)| Row {
             who: contender.name(),
             note: contender.note(),
@@ -191,7 +217,8 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn budget(&self) -> Budget {
+    /// Of a long case one round has to do.
+    fn budget(&self, long: bool) -> Budget {
         match self.args.quick {
             true => Budget {
                 seconds: 0.3,
@@ -199,7 +226,7 @@ impl Bench<'_> {
             },
             false => Budget {
                 seconds: 15.0,
-                rounds: (3, 15),
+                rounds: (if long { 1 } else { 3 }, 15),
             },
         }
     }

@@ -43,7 +43,7 @@ pub fn tokens(
     let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
     for (problem, inputs) in fitting.iter().zip(inputs.iter().cycle()) {
         let samples = samples(problem, inputs, amount);
-        let ours = Ours::new(problem, pass, inputs).by_length(samples);
+        let ours = Ours::new(problem, pass, inputs).named(format!("n {}", problem.n), samples);
         contenders.push(Box::new(ours));
     }
     let name = format!("time per token f32, {}", pass.name());

@@ -62,8 +62,8 @@ pub fn bars_table(cases: &[Case]) -> String {
         for bar in &case.bars {
             let value = bar.value(case);
             let sign = match bar.measure {
-                Measure::Over(_) => ">=",
-                Measure::PerToken => "<=",
+                Measure::Over(_) | Measure::Of(_) => ">=",
+                Measure::PerToken | Measure::PerFlop(_) => "<=",
             };
             let factor = |x: f64| format!("{x:.2}x");
             rows.push(vec![
