@@ -7,7 +7,7 @@ use std::fs;
 
 /// Runs of different shapes, of 150 MB and more, in few tokens: the tests are not optimised.
 #[cfg(target_os = "linux")]
-const CASES: [(&str, &[&str]); 7] = [
+const CASES: [(&str, &[&str]); 8] = [
     ("activations", &["data.context=2048", "model.layers=4"]),
     (
         "a long context",
@@ -62,6 +62,17 @@ const CASES: [(&str, &[&str]); 7] = [
             "model.norm=post",
             "model.positions=xpos",
             "train.batch=2",
+        ],
+    ),
+    (
+        "scores of many small blocks",
+        &[
+            "data.context=4096",
+            "model.layers=2",
+            "model.heads=8",
+            "attention.kind=adaptive",
+            "attention.block=8",
+            "attention.top_k=2",
         ],
     ),
     (

@@ -1,7 +1,8 @@
 //! FLOPs of the model, as utilisation counts them.
 
 use crate::config::Config;
-use burn_longnet::model::Activation;
+use burn_longnet::attention::BlockScorer;
+use burn_longnet::model::{Activation, LayerAttention};
 use burn_longnet::pattern::{Sizes, Span};
 use std::collections::BTreeMap;
 
@@ -11,7 +12,8 @@ use std::collections::BTreeMap;
 pub struct Flops {
     /// Products with weight matrices, the head's among them: 6 for each weight.
     pub weights: f64,
-    /// Products over the visited pairs: two forward and five backward.
+    /// Products over the visited pairs: two forward and five backward; and where blocks are chosen, those of their
+    /// scores: one forward and, if they are learned, two backward.
     pub attention: f64,
 }
 
@@ -35,6 +37,16 @@ impl Flops {
                 });
                 products += (cost.forward_flops + cost.backward_flops) * layers as u64;
                 pairs += cost.pairs * layers as u64;
+            }
+        }
+        let (lm, learned) = (
+            config.language_model(),
+            config.attention.scorer == BlockScorer::Learned,
+        );
+        for layer in 0..m.layers {
+            if let LayerAttention::Adaptive { block, .. } = lm.kind(layer) {
+                let scores = m.heads as u64 * (n.div_ceil(block) as u64).pow(2);
+                products += scores * 2 * head as u64 * if learned { 3 } else { 1 };
             }
         }
         let flops = Self {

@@ -28,6 +28,13 @@ const PARTS: f64 = 8.0;
 /// The largest result, in elements, that is computed so.
 const SMALL: f64 = (1 << 20) as f64;
 
+/// Bytes for each score of a pair of blocks: what stays until the backward pass (the scores themselves, which blocks
+/// are hidden, and of the causal half what is added to attention scores), what choosing takes, and what the
+/// gradient takes. Without a gradient of the scores they do not stay.
+const SCORE_KEPT: [f64; 2] = [3.0, 7.0];
+const SCORE_CHOSEN: f64 = 24.0;
+const SCORE_GRADIENT: f64 = 26.0;
+
 /// The worst moment of a step with these sizes.
 pub(super) fn worst(shape: &Shape) -> Moment {
     let mut walk = Walk {
@@ -110,10 +117,10 @@ impl Walk<'_> {
         }
         self.ledger
             .hold(Attention, s.tables * s.context * s.head * WIDE);
-        for &recompute in &s.recompute {
+        for (&recompute, &scores) in s.recompute.iter().zip(&s.scores) {
             match recompute {
-                true => self.untracked_layer(),
-                false => self.layer(),
+                true => self.untracked_layer(scores),
+                false => self.layer(scores),
             }
         }
         if s.pre_norm {
@@ -122,9 +129,9 @@ impl Walk<'_> {
         }
     }
 
-    /// Bytes that one layer keeps: of its activations and of attention. Its result, which is the next
-    /// one's input, is among them; its input is not.
-    fn kept(&self) -> [f64; 2] {
+    /// Bytes that one layer with so many scores of blocks keeps: of its activations and of attention. Its result,
+    /// which is the next one's input, is among them; its input is not.
+    fn kept(&self, scores: f64) -> [f64; 2] {
         let s = self.s;
         let (d, q, kv, ff) = (s.d, s.queries, s.keys, s.ff);
         // q, k, v and the result for the backward step, and log-sum-exp.
@@ -144,19 +151,22 @@ impl Walk<'_> {
             activations += 2.0 * d;
         }
         activations += ff * s.inner_tensors;
-        [self.rows(activations), self.rows(attention)]
+        let scores = scores * SCORE_KEPT[usize::from(s.learned_scores)];
+        [self.rows(activations), self.rows(attention) + scores]
     }
 
-    fn layer(&mut self) {
-        // What comes and goes on the way is less than what is there at the end.
-        let [activations, attention] = self.kept();
+    fn layer(&mut self, scores: f64) {
+        // What else comes and goes on the way is less than what is there at the end.
+        self.ledger.touch(Attention, scores * SCORE_CHOSEN);
+        let [activations, attention] = self.kept(scores);
         self.ledger.hold(Attention, attention);
         self.ledger.hold(Activations, activations);
     }
 
     /// A layer that keeps its input alone, held by the one before.
-    fn untracked_layer(&mut self) {
+    fn untracked_layer(&mut self, scores: f64) {
         let s = self.s;
+        self.ledger.touch(Attention, scores * SCORE_CHOSEN);
         let projected = self.rows(2.0 * s.queries + 3.0 * s.keys);
         self.ledger.touch(Attention, projected);
         let inner = self.rows(2.0 * s.d + s.ff * s.inner_at_once);
@@ -218,16 +228,16 @@ impl Walk<'_> {
             // The last norm changes the gradient in place and then needs its input no more.
             self.ledger.free(Activations, self.rows(s.d));
         }
-        for &recompute in s.recompute.iter().rev() {
+        for (&recompute, &scores) in s.recompute.iter().zip(&s.scores).rev() {
             if recompute {
                 self.ledger.begin("a layer computed again");
-                self.layer();
+                self.layer(scores);
                 // Its result is only multiplied with the gradient, whose place it takes.
                 self.ledger.free(Activations, self.rows(s.d));
                 self.ledger
                     .begin("the backward pass of a layer computed again");
             }
-            self.layer_backward();
+            self.layer_backward(scores);
         }
         self.ledger.begin("the embedding's gradient");
         self.ledger.touch(Gradients, 2.0 * head);
@@ -243,10 +253,10 @@ impl Walk<'_> {
 
     /// From the gradient of a layer's result, which is held, to that of its input. The result itself is
     /// not there any more; in its stead the input goes at the end.
-    fn layer_backward(&mut self) {
+    fn layer_backward(&mut self, scores: f64) {
         let s = self.s;
         let (d, q, kv, ff) = (s.d, s.queries, s.keys, s.ff);
-        let [activations, attention] = self.kept();
+        let [activations, attention] = self.kept(scores);
 
         // The feed-forward part: the gradient of its result stays for the residual.
         if s.dropout {
@@ -285,6 +295,7 @@ impl Walk<'_> {
             .touch(Workspace, self.weight_workspace(q, d, s.tokens));
         let gradients = self.rows(q + 2.0 * kv + s.heads);
         self.ledger.hold(Attention, gradients);
+        self.ledger.touch(Attention, scores * SCORE_GRADIENT);
         self.ledger.free(Attention, attention);
         self.ledger.free(Activations, self.rows(q));
         self.ledger.touch(Attention, self.rows(q.max(kv)));

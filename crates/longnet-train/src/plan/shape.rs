@@ -5,8 +5,8 @@ use crate::config::Config;
 use crate::config::sections::{NumberFormat, OptimizerKind};
 use crate::optim::Settings;
 use crate::schedule::{batch, context};
-use burn_longnet::attention::QkNorm;
-use burn_longnet::model::{Activation, Positions, Residual};
+use burn_longnet::attention::{BlockScorer, QkNorm};
+use burn_longnet::model::{Activation, LayerAttention, Positions, Residual};
 
 /// Sizes as numbers that large products do not overflow.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +41,10 @@ pub(super) struct Shape {
     pub threads: f64,
     /// Whether each layer keeps its input alone.
     pub recompute: Vec<bool>,
+    /// Scores of pairs of blocks in each layer.
+    pub scores: Vec<f64>,
+    /// Whether such scores are learned.
+    pub learned_scores: bool,
     /// Bytes of one element of activations.
     pub element: f64,
     /// Bytes of the weights' copy in another number format, and of their running average.
@@ -133,6 +137,16 @@ impl Shape {
             recompute: (0..m.layers)
                 .map(|layer| m.recompute.covers(layer))
                 .collect(),
+            scores: (0..m.layers)
+                .map(|layer| match lm.kind(layer) {
+                    LayerAttention::Adaptive { block, .. } => {
+                        let blocks = (context / block as f64).ceil();
+                        (batch * m.heads) as f64 * blocks * blocks
+                    }
+                    _ => 0.0,
+                })
+                .collect(),
+            learned_scores: config.attention.scorer == BlockScorer::Learned,
             element: if half { 2.0 } else { 4.0 },
             copies: copy + average,
             dropout: m.dropout > 0.0,

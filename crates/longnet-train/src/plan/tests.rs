@@ -38,6 +38,28 @@ fn what_costs_memory_shows_in_its_part() {
 }
 
 #[test]
+fn scores_of_blocks_cost_memory_and_products() {
+    let adaptive = |block| {
+        config(|c| {
+            c.attention.kind = vec![AttentionKind::Adaptive];
+            c.attention.block = block;
+            c.attention.top_k = 1;
+        })
+    };
+    let attention = |block| worst_moment(&adaptive(block), 1).most[Part::Attention];
+    // 256 and 512 blocks in 4 layers of 4 heads.
+    assert!(attention(8) - attention(16) > 4.0 * 4.0 * 7.0 * (512.0f64.powi(2) - 256.0f64.powi(2)));
+    let (flops, keys) = Flops::of(&adaptive(16));
+    let (pairs, scores) = (
+        keys * 7.0 * 2.0 * 64.0 * 16.0,
+        16.0 * 256.0 * 256.0 * 6.0 * 64.0 / 4096.0,
+    );
+    assert!((flops.attention - pairs - scores).abs() < 1e-6 * flops.attention);
+    let left = memory::after(&Shape::of(&adaptive(16), 1));
+    assert!(left[Part::Attention].abs() < 1.0);
+}
+
+#[test]
 fn every_kind_of_model_gives_back_all_that_it_took() {
     use burn_longnet::model::{Activation, Positions, Residual};
     for norm in [
