@@ -10,10 +10,10 @@ use crate::tiles::Tiles;
 use longnet_pattern::{BlockMask, Run, Span};
 use std::ops::Range;
 
-/// What a row of a run costs beside its pairs, in pairs: the crossover is where both walks cost the same.
-/// Blocks of `b` keys that touch no other are walked as dense from a density of about
-/// `(1 + RULE) b / (b + ROW)` on. Measured by `cargo xtask bench cpu --filter crossover`.
-const ROW: u64 = 48;
+/// What a row of a run costs beside its pairs, in pairs: the crossover is where both walks cost the same. Random
+/// blocks of 16 keys are walked as dense from a density of 0.35 on; those of 32 and more never, since more of
+/// them are neighbours then. From `cargo xtask bench cpu --filter crossover`.
+const ROW: u64 = 64;
 /// What the rule costs, as a share of the pairs.
 const RULE: f64 = 0.1;
 
