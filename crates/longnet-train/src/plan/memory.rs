@@ -33,7 +33,7 @@ const SMALL: f64 = (1 << 20) as f64;
 /// gradient takes. Without a gradient of the scores they do not stay.
 const SCORE_KEPT: [f64; 2] = [3.0, 7.0];
 const SCORE_CHOSEN: f64 = 24.0;
-const SCORE_GRADIENT: f64 = 26.0;
+const SCORE_GRADIENT: f64 = 17.0;
 
 /// The worst moment of a step with these sizes.
 pub(super) fn worst(shape: &Shape) -> Moment {
