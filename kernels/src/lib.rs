@@ -32,10 +32,12 @@
 //!
 //! # Addresses
 //!
-//! Offsets into tensors are computed in the kernel's address type, 64 bits as soon as one of its tensors has
-//! more than 2^32 elements (CubeCL's `AddressType`), from 32-bit row numbers; a call over more than 2^31
-//! positions is declined.
+//! Offsets into tensors are computed ([`mod@address`]) in the kernel's address type, 64 bits as soon as one of its
+//! tensors has more than 2^32 elements (CubeCL's `AddressType`), from 32-bit row numbers; a call over more than
+//! 2^31 positions, or with labels of more than 2^32, is declined.
 
+#[allow(missing_docs, reason = "the macros of CubeCL write items without")]
+pub mod address;
 pub mod blueprint;
 #[allow(missing_docs, reason = "the macros of CubeCL write items without")]
 pub mod decode;

@@ -358,6 +358,19 @@ pub(crate) fn bias_index(table: &[u32], head: u32, number: u32, #[comptime] rows
     list(table, List::BiasStarts, head) + entry - first
 }
 
+/// The bias of range `number`; minus infinity hides its block, which no kernel visits then.
+#[cube]
+pub(crate) fn bias_of(
+    bias: &Tensor<f32>,
+    table: &[u32],
+    batch: u32,
+    head: u32,
+    number: u32,
+    #[comptime] rows: Rows,
+) -> f32 {
+    bias[batch as usize * bias.stride(0) + bias_index(table, head, number, rows) as usize]
+}
+
 /// The row among the branches' own rows that belongs to row `row` of the tensor, if `head` has it in
 /// `branch`.
 #[cube]

@@ -50,6 +50,8 @@ pub struct Tiles {
     pub stage: usize,
     /// Units that share a row.
     pub split: usize,
+    /// Rows that a unit holds, a divisor of `rows`.
+    pub each: usize,
 }
 
 /// The kernels of a pass.
@@ -70,7 +72,7 @@ impl Routine {
             let routine = Self::named(&name);
             assert!(
                 routine.is_some(),
-                "LONGNET_ROUTINE={name}: not a routine; there are mma and unit:ROWS,STAGE,SPLIT, as unit:64,32,1"
+                "LONGNET_ROUTINE={name}: not a routine; there are mma and unit:ROWS,STAGE,SPLIT[,EACH], as unit:64,32,1"
             );
             routine
         })
@@ -85,9 +87,20 @@ impl Routine {
             .split(',')
             .map(str::parse)
             .collect();
-        let [rows, stage, split] = sizes.ok()?.try_into().ok()?;
-        let right = rows > 0 && stage > 0 && stage.is_multiple_of(8) && split > 0;
-        right.then_some(Self::Unit(Tiles { rows, stage, split }))
+        let mut sizes = sizes.ok()?;
+        if sizes.len() == 3 {
+            sizes.push(1);
+        }
+        let [rows, stage, split, each] = sizes.try_into().ok()?;
+        let right = ![rows, stage, split, each].contains(&0)
+            && stage.is_multiple_of(8)
+            && rows.is_multiple_of(each);
+        right.then_some(Self::Unit(Tiles {
+            rows,
+            stage,
+            split,
+            each,
+        }))
     }
 }
 
@@ -145,10 +158,12 @@ impl Tiles {
     /// staged rows as its shared memory takes.
     pub fn suiting(client: &Client, problem: &Problem, pass: Pass) -> Self {
         let hardware = &client.properties().hardware;
-        // Planes narrower than those of GPUs are those of CPUs, where a row lies in the stack.
-        let channels = match (hardware.plane_size_max, pass) {
-            (0..NARROW, _) | (_, Pass::Forward) => 64,
-            (_, Pass::Backward) => 32,
+        // Planes narrower than those of GPUs are those of CPUs, where rows lie in the stack, and loading the
+        // other side's takes longer than computing with them.
+        let (channels, each) = match (hardware.plane_size_max, pass) {
+            (0..NARROW, _) => (64, 2),
+            (_, Pass::Forward) => (64, 1),
+            (_, Pass::Backward) => (32, 1),
         };
         let width = problem.d.max(problem.d_v);
         let most = (hardware.max_units_per_cube as usize / ROWS).max(1);
@@ -156,6 +171,7 @@ impl Tiles {
             rows: ROWS,
             stage: 32,
             split: width.div_ceil(channels).next_power_of_two().min(most),
+            each,
         };
         let has = hardware.max_shared_memory_size;
         while tiles.blueprint(problem).shared_memory() > has && tiles.stage > 8 {
@@ -188,7 +204,7 @@ impl Tiles {
         }
         let plane = hardware.plane_size_max;
         let narrow = plane < NARROW && plane == hardware.plane_size_min;
-        let whole = plane > 1 && self.rows.is_multiple_of(plane as usize);
+        let whole = plane > 1 && blueprint.across().is_multiple_of(plane as usize);
         Ok(Blueprint {
             broadcast: if narrow && whole { plane as usize } else { 0 },
             ..blueprint
@@ -201,6 +217,7 @@ impl Tiles {
             d: problem.d,
             d_v: problem.d_v,
             rows: self.rows,
+            each: self.each,
             stage: self.stage,
             split: self.split,
             broadcast: 0,
@@ -221,7 +238,7 @@ impl Tiles {
 
 impl Plan {
     /// How `pass` over `problem` runs on the device of `client`, or by the routine that the environment variable
-    /// `LONGNET_ROUTINE` names: `mma`, or `unit:ROWS,STAGE,SPLIT` (see [`Tiles`]).
+    /// `LONGNET_ROUTINE` names: `mma`, or `unit:ROWS,STAGE,SPLIT` or `unit:ROWS,STAGE,SPLIT,EACH` (see [`Tiles`]).
     ///
     /// # Errors
     ///
@@ -293,6 +310,9 @@ impl Plan {
             return Err(Declined(format!(
                 "tensors of {largest} elements and partial results of them, the device has 32-bit addresses"
             )));
+        }
+        if problem.labels && problem.batch * span.n_q.max(span.n_k) > u32::MAX as usize {
+            return Err(Declined("labels of more than 2^32 positions".into()));
         }
         if hardware.max_bindings < BINDINGS {
             return Err(Declined(format!(
@@ -397,8 +417,11 @@ mod tests {
             rows: 32,
             stage: 16,
             split: 2,
+            each: 1,
         };
         assert_eq!(Routine::named("unit:32,16,2"), Some(Routine::Unit(tiles)));
+        let four = Tiles { each: 4, ..tiles };
+        assert_eq!(Routine::named("unit:32,16,2,4"), Some(Routine::Unit(four)));
         assert_eq!(Routine::named("mma"), Some(Routine::Mma));
         for wrong in [
             "",
@@ -406,6 +429,8 @@ mod tests {
             "unit:32,16",
             "unit:32,12,2",
             "unit:0,8,1",
+            "unit:32,16,2,3",
+            "unit:32,16,2,4,1",
             "unit:32,16,x",
         ] {
             assert_eq!(Routine::named(wrong), None, "{wrong}");

@@ -112,6 +112,7 @@ fn candidates<T: Clone + Send + Sync + 'static>(
             } = call;
             let routine = choose(&client, &problem, pass);
             let plan = Plan::with_routine(&client, &problem, pass, routine)
+                .inspect_err(|reason| log::debug!("attention by {name}, {pass:?}: {reason}"))
                 .map_err(|declined| declined.0)?;
             launch(&client, &plan, tensors);
             Ok::<(), String>(())

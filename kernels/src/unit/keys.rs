@@ -1,13 +1,11 @@
 //! Backward, a pass over keys on the transposed schedule: dk and dv.
 
 use super::rows::*;
+use crate::address::{flat, head_at};
 use crate::blueprint::Blueprint;
 use crate::rules::{Args, dropout_factor, dropout_key, labels_match};
-use crate::walk::{Role, Rows, bias_index, final_branch, range, ranges, slot_of, tile};
+use crate::walk::{Role, Rows, bias_of, final_branch, range, ranges, slot_of, tile};
 use cubecl::prelude::*;
-
-/// Queries that are met at a time.
-const STEP: usize = 4;
 
 /// dk and dv of a tile of keys.
 ///
@@ -44,6 +42,7 @@ pub fn key_gradients<E: Float, O: Float>(
         d,
         d_v,
         rows,
+        each,
         stage: staged,
         role,
         causal,
@@ -75,26 +74,22 @@ pub fn key_gradients<E: Float, O: Float>(
     if !tile.exists {
         terminate!();
     }
-    let (unit, part) = (UNIT_POS as usize % rows, UNIT_POS as usize / rows);
-    let t = tile.first + unit as u32;
-    let valid = t >= tile.k_low && t < tile.k_high;
-    let mut row = 0u32;
-    if valid {
-        row = tile.k_row(t);
-    }
-
-    let (b, j) = (batch as usize, row as usize);
-    let kv_head = (first_head / group) as usize;
-    let k_at = b * k.stride(0) + kv_head * k.stride(1) + j * k.stride(2);
-    let v_at = b * v.stride(0) + kv_head * v.stride(1) + j * v.stride(2);
-    let own_key = load_row::<E>(k, k_at, part, valid, d, blueprint);
-    let own_value = load_row::<E>(v, v_at, part, valid, d_v, blueprint);
+    let across = comptime!(blueprint.across());
+    let (unit, part) = (UNIT_POS as usize % across, UNIT_POS as usize / across);
+    let held = held(&tile, unit, Rows::Keys, blueprint);
+    let kv_head = first_head / group;
+    let own_key = load_rows::<E>(k, head_at(k, batch, kv_head), &held, part, d, blueprint);
+    let own_value = load_rows::<E>(v, head_at(v, batch, kv_head), &held, part, d_v, blueprint);
     let (share, v_share) = comptime!((blueprint.share(d), blueprint.share(d_v)));
-    let mut acc = zero_row(share);
-    let mut v_acc = zero_row(v_share);
-    let mut own_label = 0i32;
-    if comptime!(blueprint.labels) {
-        own_label = k_labels[(batch * table[3] + row) as usize];
+    let mut acc = zero_rows(share, blueprint);
+    let mut v_acc = zero_rows(v_share, blueprint);
+    let mut own_label = Array::<i32>::new(each);
+    #[unroll]
+    for r in 0..each {
+        own_label[r] = 0i32;
+        if comptime!(blueprint.labels) {
+            own_label[r] = k_labels[flat(batch, table[3] as usize, held.row[r])];
+        }
     }
 
     let mut queries = Shared::<[Four]>::new_slice(comptime!(staged * blueprint.padded(d)));
@@ -104,17 +99,18 @@ pub fn key_gradients<E: Float, O: Float>(
     let mut labels =
         Shared::<[i32]>::new_slice(comptime!(if blueprint.labels { staged } else { 1 }));
     let mut exchange = Shared::<[f32]>::new_slice(comptime!(if blueprint.split > 1 {
-        STEP * blueprint.units()
+        STEP * each * blueprint.units()
     } else {
         1
     }));
 
     for of_group in 0..heads {
         let head = first_head + of_group;
-        let flat = (batch * all_heads + head) as usize;
-        let q_at = b * q.stride(0) + head as usize * q.stride(1);
-        let dout_at = b * dout.stride(0) + head as usize * dout.stride(1);
-        let drop_key = dropout_key(&args, batch * all_heads + head);
+        let of_all = batch * all_heads + head;
+        let q_at = head_at(q, batch, head);
+        let dout_at = head_at(dout, batch, head);
+        let lse_at = flat(of_all, lse.shape(2), 0u32);
+        let drop_key = dropout_key(&args, of_all);
         let (from_range, to_range) = ranges(table, &tile, head, Rows::Keys, blocks);
         for number in from_range..to_range {
             let (low, end) = range(table, &tile, number, Rows::Keys, blocks);
@@ -124,8 +120,11 @@ pub fn key_gradients<E: Float, O: Float>(
             }
             let mut of_range = 0.0f32;
             if comptime!(blueprint.bias) {
-                let at = bias_index(table, head, number, Rows::Keys) as usize;
-                of_range = bias[b * bias.stride(0) + at];
+                of_range = bias_of(bias, table, batch, head, number, Rows::Keys);
+                // A hidden block.
+                if of_range == args.empty {
+                    begin = end;
+                }
             }
             while begin < end {
                 sync_cube();
@@ -137,70 +136,69 @@ pub fn key_gradients<E: Float, O: Float>(
                     tile.step,
                     count,
                     lse,
-                    flat * lse.shape(2),
+                    lse_at,
                     args.empty,
                     &mut queries,
                     d,
                     blueprint,
                 );
                 stage_seeing::<E>(
-                    dout,
-                    dout_at,
-                    first,
-                    tile.step,
-                    count,
-                    lse,
-                    flat * lse.shape(2),
-                    args.empty,
-                    &mut douts,
-                    d_v,
-                    blueprint,
+                    dout, dout_at, first, tile.step, count, lse, lse_at, args.empty, &mut douts,
+                    d_v, blueprint,
                 );
                 if UNIT_POS < staged as u32 && UNIT_POS < count {
                     let query = tile.q_row(begin + UNIT_POS);
-                    lses[UNIT_POS as usize] = lse[flat * lse.shape(2) + query as usize];
+                    lses[UNIT_POS as usize] = lse[lse_at + query as usize];
                     let mut of_delta = query;
                     if comptime!(detached) {
                         let (_, slot) = slot_of(table, tile.branch, head, query, Rows::Queries);
                         of_delta = slot;
                     }
-                    deltas[UNIT_POS as usize] = delta[flat * delta.shape(2) + of_delta as usize];
+                    deltas[UNIT_POS as usize] = delta[flat(of_all, delta.shape(2), of_delta)];
                     if comptime!(blueprint.labels) {
-                        labels[UNIT_POS as usize] = q_labels[(batch * table[2] + query) as usize];
+                        labels[UNIT_POS as usize] = q_labels[flat(batch, table[2] as usize, query)];
                     }
                 }
                 sync_cube();
                 for turn in 0..comptime!(staged / STEP) {
                     let from = turn * STEP;
-                    let mut scores = products(&own_key, &queries, from, part, d, STEP, blueprint);
-                    share_sums(&mut scores, &mut exchange, part, unit, STEP, blueprint);
+                    let met = meet(&queries, from, part, d, blueprint);
+                    let mut scores = products(&own_key, &met, &queries, from, part, d, blueprint);
+                    share_sums(&mut scores, &mut exchange, part, unit, blueprint);
+                    let met_douts = meet(&douts, from, part, d_v, blueprint);
                     let mut weights =
-                        products(&own_value, &douts, from, part, d_v, STEP, blueprint);
-                    share_sums(&mut weights, &mut exchange, part, unit, STEP, blueprint);
+                        products(&own_value, &met_douts, &douts, from, part, d_v, blueprint);
+                    share_sums(&mut weights, &mut exchange, part, unit, blueprint);
                     #[unroll]
                     for j in 0..STEP {
                         let index = begin + (from + j) as u32;
-                        let mut seen = valid && index < end;
-                        if comptime!(causal) {
-                            seen = seen && t <= index;
+                        let (of_lse, of_delta) = (lses[from + j], deltas[from + j]);
+                        #[unroll]
+                        for r in 0..each {
+                            let at = comptime!(r * STEP + j);
+                            let mut seen = held.valid[r] && index < end;
+                            if comptime!(causal) {
+                                seen = seen && held.t[r] <= index;
+                            }
+                            if comptime!(blueprint.labels) {
+                                seen = seen && labels_match(labels[from + j], own_label[r]);
+                            }
+                            let exponent = scores[at] * args.scale + of_range - of_lse;
+                            let weight = select(seen, exponent.exp(), 0.0f32);
+                            let mut factor = 1.0f32;
+                            if comptime!(blueprint.dropout) {
+                                let query = tile.q_row(index) + table[0];
+                                let key = held.row[r] + table[1];
+                                factor = dropout_factor(&args, drop_key, query, key);
+                            }
+                            let dweight = weights[at] * factor - of_delta;
+                            scores[at] = select(seen, weight * dweight, 0.0f32);
+                            weights[at] = weight * factor;
                         }
-                        if comptime!(blueprint.labels) {
-                            seen = seen && labels_match(labels[from + j], own_label);
-                        }
-                        let exponent = scores[j] * args.scale + of_range - lses[from + j];
-                        let weight = select(seen, exponent.exp(), 0.0f32);
-                        let mut factor = 1.0f32;
-                        if comptime!(blueprint.dropout) {
-                            let query = tile.q_row(index) + table[0];
-                            factor = dropout_factor(&args, drop_key, query, row + table[1]);
-                        }
-                        let dweight = weights[j] * factor - deltas[from + j];
-                        scores[j] = select(seen, weight * dweight, 0.0f32);
-                        weights[j] = weight * factor;
                     }
-                    accumulate(&mut acc, &scores, &queries, from, part, d, STEP, blueprint);
+                    accumulate(&mut acc, &scores, &met, &queries, from, part, d, blueprint);
                     accumulate(
-                        &mut v_acc, &weights, &douts, from, part, d_v, STEP, blueprint,
+                        &mut v_acc, &weights, &met_douts, &douts, from, part, d_v, blueprint,
                     );
                 }
                 begin += staged as u32;
@@ -208,36 +206,42 @@ pub fn key_gradients<E: Float, O: Float>(
         }
     }
 
-    scale_row(&mut acc, args.scale, share);
-    if comptime!(matches!(role, Role::Final) && blueprint.merges) {
-        let own_branch = final_branch(table, first_head);
-        let partial_rows = partial_dk.shape(2);
-        for of_group in 0..heads {
-            let head = first_head + of_group;
-            for branch in 0..table[4] {
-                let (here, slot) = slot_of(table, branch, head, row, Rows::Keys);
-                if branch != own_branch && here && valid {
-                    let at = (batch * all_heads + head) as usize * partial_rows + slot as usize;
-                    add_row(&mut acc, 1.0f32, partial_dk, at * d, part, d, blueprint);
-                    add_row(
-                        &mut v_acc,
-                        1.0f32,
-                        partial_dv,
-                        at * d_v,
-                        part,
-                        d_v,
-                        blueprint,
-                    );
+    let partial_rows = partial_dk.shape(2);
+    #[unroll]
+    for r in 0..each {
+        let row = held.row[r];
+        scale_row(&mut acc, r, args.scale, share);
+        if comptime!(matches!(role, Role::Final) && blueprint.merges) {
+            let own_branch = final_branch(table, first_head);
+            for of_group in 0..heads {
+                let head = first_head + of_group;
+                for branch in 0..table[4] {
+                    let (here, slot) = slot_of(table, branch, head, row, Rows::Keys);
+                    if branch != own_branch && here && held.valid[r] {
+                        let at = flat(batch * all_heads + head, partial_rows, slot);
+                        add_row(&mut acc, r, 1.0f32, partial_dk, at * d, part, d, blueprint);
+                        add_row(
+                            &mut v_acc,
+                            r,
+                            1.0f32,
+                            partial_dv,
+                            at * d_v,
+                            part,
+                            d_v,
+                            blueprint,
+                        );
+                    }
                 }
             }
         }
-    }
-    if valid {
-        let mut at = CUBE_POS_Y as usize * dk.shape(2) + row as usize;
-        if comptime!(matches!(role, Role::Partial)) {
-            at = CUBE_POS_Y as usize * dk.shape(2) + (tile.slot + unit as u32) as usize;
+        if held.valid[r] {
+            let mut into = row;
+            if comptime!(matches!(role, Role::Partial)) {
+                into = tile.slot + (unit + comptime!(r * across)) as u32;
+            }
+            let at = flat(CUBE_POS_Y, dk.shape(2), into);
+            store_row::<O>(&acc, r, 1.0f32, dk, at * d, part, d, blueprint);
+            store_row::<O>(&v_acc, r, 1.0f32, dv, at * d_v, part, d_v, blueprint);
         }
-        store_row::<O>(&acc, 1.0f32, dk, at * d, part, d, blueprint);
-        store_row::<O>(&v_acc, 1.0f32, dv, at * d_v, part, d_v, blueprint);
     }
 }

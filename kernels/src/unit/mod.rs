@@ -1,4 +1,4 @@
-//! A row a unit (or a few units, each with a part of its channels): runs on every device.
+//! A row a unit, or several rows, or a few units a row, each with a part of its channels: runs on every device.
 //!
 //! The rows of the other side pass through shared memory in f32; all units of a plane read the same
 //! one at a time.

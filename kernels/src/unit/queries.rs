@@ -1,15 +1,14 @@
 //! Backward, a pass over queries: dq.
 
 use super::rows::*;
+use crate::address::{flat, head_at};
 use crate::blueprint::Blueprint;
 use crate::rules::{Args, dropout_factor, dropout_key, labels_match};
 use crate::walk::{
-    Role, Rows, bias_index, class_of, final_branch, range, ranges, slot_of, tile, zero_keys,
+    Role, Rows, bias_index, bias_of, class_of, final_branch, range, ranges, slot_of, tile,
+    zero_keys,
 };
 use cubecl::prelude::*;
-
-/// Keys that are met at a time.
-const STEP: usize = 4;
 
 /// dq of a tile of queries.
 ///
@@ -49,6 +48,7 @@ pub fn query_gradients<E: Float, O: Float>(
         d,
         d_v,
         rows,
+        each,
         stage: staged,
         role,
         causal,
@@ -74,58 +74,65 @@ pub fn query_gradients<E: Float, O: Float>(
     if !tile.exists {
         terminate!();
     }
-    let (unit, part) = (UNIT_POS as usize % rows, UNIT_POS as usize / rows);
-    let t = tile.first + unit as u32;
-    let valid = t >= tile.q_low && t < tile.q_high;
-    let mut row = 0u32;
-    if valid {
-        row = tile.q_row(t);
-    }
+    let across = comptime!(blueprint.across());
+    let (unit, part) = (UNIT_POS as usize % across, UNIT_POS as usize / across);
+    let held = held(&tile, unit, Rows::Queries, blueprint);
     let on_class = tile.class == class_of(table, tile.branch, head);
 
-    let (b, h, i) = (batch as usize, head as usize, row as usize);
-    let q_at = b * q.stride(0) + h * q.stride(1) + i * q.stride(2);
-    let dout_at = b * dout.stride(0) + h * dout.stride(1) + i * dout.stride(2);
-    let own = load_row::<E>(q, q_at, part, valid, d, blueprint);
-    let own_dout = load_row::<E>(dout, dout_at, part, valid, d_v, blueprint);
-    let flat = CUBE_POS_Y as usize * lse.shape(2) + i;
-    let own_lse = lse[flat];
-    let mut own_delta = 0.0f32;
-    if comptime!(!detached) {
-        own_delta = delta[flat];
-    }
+    let own = load_rows::<E>(q, head_at(q, batch, head), &held, part, d, blueprint);
+    let own_dout = load_rows::<E>(
+        dout,
+        head_at(dout, batch, head),
+        &held,
+        part,
+        d_v,
+        blueprint,
+    );
     let share = comptime!(blueprint.share(d));
-    let mut acc = zero_row(share);
+    let mut acc = zero_rows(share, blueprint);
 
     let mut keys = Shared::<[Four]>::new_slice(comptime!(staged * blueprint.padded(d)));
     let mut values = Shared::<[Four]>::new_slice(comptime!(staged * blueprint.padded(d_v)));
     let mut labels =
         Shared::<[i32]>::new_slice(comptime!(if blueprint.labels { staged } else { 1 }));
     let mut exchange = Shared::<[f32]>::new_slice(comptime!(if blueprint.split > 1 {
-        STEP * blueprint.units()
+        STEP * each * blueprint.units()
     } else {
         1
     }));
 
-    let mut of_rows = Shared::<[f32]>::new_slice(comptime!(if blueprint.bias { rows } else { 1 }));
+    let mut of_rows =
+        Shared::<[f32]>::new_slice(comptime!(if blueprint.bias { across } else { 1 }));
 
-    let kv_head = (head / group) as usize;
-    let k_at = b * k.stride(0) + kv_head * k.stride(1);
-    let v_at = b * v.stride(0) + kv_head * v.stride(1);
-    let mut own_label = 0i32;
-    if comptime!(blueprint.labels) {
-        own_label = q_labels[(batch * table[2] + row) as usize];
-    }
+    let k_at = head_at(k, batch, head / group);
+    let v_at = head_at(v, batch, head / group);
     let drop_key = dropout_key(&args, CUBE_POS_Y);
 
+    let mut own_lse = Array::<f32>::new(each);
+    let mut own_delta = Array::<f32>::new(each);
+    let mut own_label = Array::<i32>::new(each);
+    let mut row_end = Array::<u32>::new(each);
     let mut last = tile.k_high;
-    let mut row_end = tile.k_high;
     if comptime!(causal) {
         last = last.min((tile.first + rows as u32).min(tile.q_high));
-        row_end = row_end.min(t + 1);
     }
-    if !valid {
-        row_end = 0u32;
+    #[unroll]
+    for r in 0..each {
+        let at = flat(CUBE_POS_Y, lse.shape(2), held.row[r]);
+        own_lse[r] = lse[at];
+        own_delta[r] = 0.0f32;
+        if comptime!(!detached) {
+            own_delta[r] = delta[at];
+        }
+        own_label[r] = 0i32;
+        if comptime!(blueprint.labels) {
+            own_label[r] = q_labels[flat(batch, table[2] as usize, held.row[r])];
+        }
+        let mut end = tile.k_high;
+        if comptime!(causal) {
+            end = end.min(held.t[r] + 1);
+        }
+        row_end[r] = select(held.valid[r], end, 0u32);
     }
     let (from_range, to_range) = ranges(table, &tile, head, Rows::Queries, blocks);
 
@@ -133,16 +140,24 @@ pub fn query_gradients<E: Float, O: Float>(
     #[unroll]
     for sweep in 0..comptime!(if detached { 2usize } else { 1 }) {
         let measures = comptime!(detached && sweep == 0);
-        let mut weights = 0.0f32;
-        let mut weighted = 0.0f32;
+        let mut weights = Array::<f32>::new(each);
+        let mut weighted = Array::<f32>::new(each);
+        #[unroll]
+        for r in 0..each {
+            weights[r] = 0.0f32;
+            weighted[r] = 0.0f32;
+        }
         for number in from_range..to_range {
             let (mut begin, high) = range(table, &tile, number, Rows::Queries, blocks);
-            let end = high.min(last);
+            let mut end = high.min(last);
             let mut of_range = 0.0f32;
             let mut dof_range = 0.0f32;
             if comptime!(blueprint.bias) {
-                let at = bias_index(table, head, number, Rows::Queries) as usize;
-                of_range = bias[b * bias.stride(0) + at];
+                of_range = bias_of(bias, table, batch, head, number, Rows::Queries);
+                // A hidden block.
+                if of_range == args.empty {
+                    end = begin;
+                }
             }
             while begin < end {
                 sync_cube();
@@ -154,7 +169,7 @@ pub fn query_gradients<E: Float, O: Float>(
                     tile.step,
                     count,
                     k_labels,
-                    batch * table[3],
+                    flat(batch, table[3] as usize, 0u32),
                     &mut keys,
                     d,
                     blueprint,
@@ -166,7 +181,7 @@ pub fn query_gradients<E: Float, O: Float>(
                     tile.step,
                     count,
                     k_labels,
-                    batch * table[3],
+                    flat(batch, table[3] as usize, 0u32),
                     &mut values,
                     d_v,
                     blueprint,
@@ -174,44 +189,49 @@ pub fn query_gradients<E: Float, O: Float>(
                 if comptime!(blueprint.labels) {
                     if UNIT_POS < staged as u32 && UNIT_POS < count {
                         labels[UNIT_POS as usize] =
-                            k_labels[(batch * table[3] + tile.k_row(begin + UNIT_POS)) as usize];
+                            k_labels[flat(batch, table[3] as usize, tile.k_row(begin + UNIT_POS))];
                     }
                 }
                 sync_cube();
                 for turn in 0..comptime!(staged / STEP) {
                     let from = turn * STEP;
-                    let mut scores = products(&own, &keys, from, part, d, STEP, blueprint);
-                    share_sums(&mut scores, &mut exchange, part, unit, STEP, blueprint);
+                    let met = meet(&keys, from, part, d, blueprint);
+                    let mut scores = products(&own, &met, &keys, from, part, d, blueprint);
+                    share_sums(&mut scores, &mut exchange, part, unit, blueprint);
+                    let met_values = meet(&values, from, part, d_v, blueprint);
                     let mut dweights =
-                        products(&own_dout, &values, from, part, d_v, STEP, blueprint);
-                    share_sums(&mut dweights, &mut exchange, part, unit, STEP, blueprint);
+                        products(&own_dout, &met_values, &values, from, part, d_v, blueprint);
+                    share_sums(&mut dweights, &mut exchange, part, unit, blueprint);
                     #[unroll]
-                    for j in 0..STEP {
-                        let index = begin + (from + j) as u32;
-                        let mut seen = index < row_end.min(end);
-                        if comptime!(blueprint.labels) {
-                            seen = seen && labels_match(own_label, labels[from + j]);
-                        }
-                        let weight = select(
-                            seen,
-                            (scores[j] * args.scale + of_range - own_lse).exp(),
-                            0.0f32,
-                        );
-                        let mut dweight = dweights[j];
-                        if comptime!(blueprint.dropout) {
-                            let key = tile.k_row(index) + table[1];
-                            dweight *= dropout_factor(&args, drop_key, row + table[0], key);
-                        }
-                        if measures {
-                            weights += weight;
-                            weighted += select(seen, weight * dweight, 0.0f32);
-                        } else {
-                            scores[j] = select(seen, weight * (dweight - own_delta), 0.0f32);
-                            dof_range += scores[j];
+                    for r in 0..each {
+                        #[unroll]
+                        for j in 0..STEP {
+                            let at = comptime!(r * STEP + j);
+                            let index = begin + (from + j) as u32;
+                            let mut seen = index < row_end[r].min(end);
+                            if comptime!(blueprint.labels) {
+                                seen = seen && labels_match(own_label[r], labels[from + j]);
+                            }
+                            let exponent = scores[at] * args.scale + of_range - own_lse[r];
+                            let weight = select(seen, exponent.exp(), 0.0f32);
+                            let mut dweight = dweights[at];
+                            if comptime!(blueprint.dropout) {
+                                let query = held.row[r] + table[0];
+                                let key = tile.k_row(index) + table[1];
+                                dweight *= dropout_factor(&args, drop_key, query, key);
+                            }
+                            if measures {
+                                weights[r] += weight;
+                                weighted[r] += select(seen, weight * dweight, 0.0f32);
+                            } else {
+                                let dscore = weight * (dweight - own_delta[r]);
+                                scores[at] = select(seen, dscore, 0.0f32);
+                                dof_range += scores[at];
+                            }
                         }
                     }
                     if !measures {
-                        accumulate(&mut acc, &scores, &keys, from, part, d, STEP, blueprint);
+                        accumulate(&mut acc, &scores, &met, &keys, from, part, d, blueprint);
                     }
                 }
                 begin += staged as u32;
@@ -224,51 +244,59 @@ pub fn query_gradients<E: Float, O: Float>(
                 sync_cube();
                 if UNIT_POS == 0 {
                     let mut sum = 0.0f32;
-                    for other in 0..rows {
+                    for other in 0..across {
                         sum += of_rows[other];
                     }
                     let at = bias_index(table, head, number, Rows::Queries) as usize;
                     let (places, values) = (dbias.shape(2), dbias.shape(1));
-                    dbias[(b * values + at) * places + tile.within as usize] = sum;
+                    dbias[(batch as usize * values + at) * places + tile.within as usize] = sum;
                 }
             }
         }
         if measures {
-            if comptime!(blueprint.zero_keys) {
-                let zeros = zero_keys(table, &tile, head, t);
-                if valid && zeros > 0u32 {
-                    weights += f32::cast_from(zeros) * (0.0f32 - own_lse).exp();
+            #[unroll]
+            for r in 0..each {
+                if comptime!(blueprint.zero_keys) {
+                    let zeros = zero_keys(table, &tile, head, held.t[r]);
+                    if held.valid[r] && zeros > 0u32 {
+                        weights[r] += f32::cast_from(zeros) * (0.0f32 - own_lse[r]).exp();
+                    }
                 }
-            }
-            if weights > 0.0f32 {
-                own_delta = weighted / weights;
-            }
-            own_delta -= dlse[flat];
-            if valid && on_class && part == 0 {
-                let slots = delta.shape(2);
-                let slot = (tile.slot + unit as u32) as usize;
-                delta[CUBE_POS_Y as usize * slots + slot] = own_delta;
+                if weights[r] > 0.0f32 {
+                    own_delta[r] = weighted[r] / weights[r];
+                }
+                own_delta[r] -= dlse[flat(CUBE_POS_Y, lse.shape(2), held.row[r])];
+                if held.valid[r] && on_class && part == 0 {
+                    let slot = tile.slot + (unit + comptime!(r * across)) as u32;
+                    let at = flat(CUBE_POS_Y, delta.shape(2), slot);
+                    delta[at] = own_delta[r];
+                }
             }
         }
     }
 
-    scale_row(&mut acc, args.scale, share);
-    if comptime!(matches!(role, Role::Final) && blueprint.merges) {
-        let own_branch = final_branch(table, head);
-        let partial_rows = partial.shape(2);
-        for branch in 0..table[4] {
-            let (here, slot) = slot_of(table, branch, head, row, Rows::Queries);
-            if branch != own_branch && here && valid {
-                let at = CUBE_POS_Y as usize * partial_rows + slot as usize;
-                add_row(&mut acc, 1.0f32, partial, at * d, part, d, blueprint);
+    let partial_rows = partial.shape(2);
+    #[unroll]
+    for r in 0..each {
+        let row = held.row[r];
+        scale_row(&mut acc, r, args.scale, share);
+        if comptime!(matches!(role, Role::Final) && blueprint.merges) {
+            let own_branch = final_branch(table, head);
+            for branch in 0..table[4] {
+                let (here, slot) = slot_of(table, branch, head, row, Rows::Queries);
+                if branch != own_branch && here && held.valid[r] {
+                    let at = flat(CUBE_POS_Y, partial_rows, slot);
+                    add_row(&mut acc, r, 1.0f32, partial, at * d, part, d, blueprint);
+                }
             }
         }
-    }
-    if valid {
-        let mut at = flat;
-        if comptime!(matches!(role, Role::Partial)) {
-            at = CUBE_POS_Y as usize * dq.shape(2) + (tile.slot + unit as u32) as usize;
+        if held.valid[r] {
+            let mut into = row;
+            if comptime!(matches!(role, Role::Partial)) {
+                into = tile.slot + (unit + comptime!(r * across)) as u32;
+            }
+            let at = flat(CUBE_POS_Y, dq.shape(2), into);
+            store_row::<O>(&acc, r, 1.0f32, dq, at * d, part, d, blueprint);
         }
-        store_row::<O>(&acc, 1.0f32, dq, at * d, part, d, blueprint);
     }
 }

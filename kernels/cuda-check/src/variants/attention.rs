@@ -47,6 +47,7 @@ pub fn variants() -> Vec<Variant> {
         dropout: None,
         mix: MixGradient::Exact,
         biases: 0,
+        hidden: None,
     };
     // Two heads of lists of their own, blocks that tiles do not divide, one row of which sees nothing.
     let blocks = |causal, span| {
@@ -83,7 +84,7 @@ pub fn variants() -> Vec<Variant> {
             },
         ),
         (
-            "three branches, f16, two units a row",
+            "three branches, f16, two units for two rows",
             problem(schedule(three(), full)),
             Choice {
                 kind: FloatKind::F16,
@@ -91,6 +92,7 @@ pub fn variants() -> Vec<Variant> {
                     rows: 32,
                     stage: 16,
                     split: 2,
+                    each: 2,
                 }),
             },
         ),
@@ -146,9 +148,10 @@ pub fn variants() -> Vec<Variant> {
             },
         ),
         (
-            "a block mask, a bias for all",
+            "a block mask, a bias for all, hidden blocks",
             Problem {
                 biases: 1,
+                hidden: Some(2),
                 ..problem(blocks(false, shifted))
             },
             F32,
@@ -246,19 +249,47 @@ fn inputs(problem: &Problem, kind: FloatKind) -> Inputs {
         v: draw(kv_heads * n_k * problem.d_v, 3, kind),
         dout: draw(heads * n_q * problem.d_v, 4, kind),
         dlse: draw(heads * n_q, 5, FloatKind::F32),
-        bias: draw(problem.biases * blocks, 6, FloatKind::F32),
+        bias: draw(problem.biases * blocks, 6, FloatKind::F32)
+            .into_iter()
+            .enumerate()
+            .map(|(at, x)| match hides(problem, at) {
+                true => f64::NEG_INFINITY,
+                false => x,
+            })
+            .collect(),
     }
 }
 
-/// NaN in the keys that labels hide.
-fn poisoned(problem: &Problem, mut inputs: Inputs) -> Inputs {
-    let Some([_, labels]) = &problem.labels else {
-        return inputs;
+/// Whether the bias at `at` hides its block.
+fn hides(problem: &Problem, at: usize) -> bool {
+    let (Some(mask), Some(hidden)) = (problem.schedule.mask(), problem.hidden) else {
+        return false;
     };
+    let (at, grid) = (at % mask.blocks(), mask.grid());
+    let of_hidden = (0..problem.schedule.heads())
+        .flat_map(|head| (0..grid.q_blocks).map(move |i| (head, i)))
+        .any(|(head, i)| mask.bias_index(head, i, hidden) == Some(at));
+    of_hidden || at.is_multiple_of(5)
+}
+
+/// NaN in the keys that labels hide, or their bias.
+fn poisoned(problem: &Problem, mut inputs: Inputs) -> Inputs {
     let (_, n_k) = problem.rows();
+    let by_label = |at: usize| {
+        let labels = problem.labels.as_ref();
+        labels.is_some_and(|[_, labels]| {
+            labels[at / n_k / problem.kv_heads * n_k + at % n_k] == HIDDEN
+        })
+    };
+    let by_bias = |at: usize| {
+        let mask = problem.schedule.mask().zip(problem.hidden);
+        mask.is_some_and(|(mask, hidden)| {
+            (problem.schedule.span().k_start + at % n_k) / mask.grid().k_block == hidden
+        })
+    };
     for (tensor, width) in [(&mut inputs.k, problem.d), (&mut inputs.v, problem.d_v)] {
         for (at, row) in tensor.chunks_mut(width).enumerate() {
-            if labels[at / n_k / problem.kv_heads * n_k + at % n_k] == HIDDEN {
+            if by_label(at) || by_bias(at) {
                 row.fill(f64::NAN);
             }
         }

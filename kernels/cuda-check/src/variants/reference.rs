@@ -24,6 +24,8 @@ pub struct Problem {
     pub mix: MixGradient,
     /// Of a block mask: for how many batch entries its blocks have a bias, 0, 1 or all.
     pub biases: usize,
+    /// Of a block mask with a bias: the key block that it hides from all, beside some of the others.
+    pub hidden: Option<usize>,
 }
 
 /// The tensors of a call, each contiguous.
@@ -138,6 +140,9 @@ impl Problem {
                     .map_or(1.0, |dropout| dropout.factor(batch, heads, head, i, j));
                 let k = &inputs.k[key_row(key) * d..][..d];
                 let bias = self.bias_of(batch, head, query, key);
+                if bias.is_some_and(|at| inputs.bias[at] == f64::NEG_INFINITY) {
+                    continue;
+                }
                 seen.push(Seen {
                     branch,
                     key,
