@@ -5,7 +5,14 @@
 //! running it: few sizes, and `LONGNET_ORACLE_CONFIGS` problems of them.
 #![cfg(any(feature = "wgpu", feature = "cuda"))]
 
-use burn::tensor::{DType, Distribution, Tensor};
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
+use burn_longnet::DropoutSeed;
+use burn_longnet::attention::{
+    MhaInput, MultiHeadAdaptiveAttention, MultiHeadAdaptiveAttentionConfig,
+    MultiHeadBlockSparseAttention, MultiHeadBlockSparseAttentionConfig, MultiHeadSparseAttention,
+    SparseAttention,
+};
 use burn_longnet::functional::{AttentionOptions, sparse_attention_with_lse};
 use longnet_pattern::{DilatedPattern, Span};
 use longnet_tests::compare::errors;
@@ -246,6 +253,97 @@ fn nan_stays_in_sight() {
         for (row, lse) in numbers(lse).into_iter().enumerate() {
             assert_eq!(lse.is_nan(), row == 1, "{span:?}, {row}: lse {lse}");
         }
+    }
+}
+
+/// Numbers that are the same on every device.
+fn fill<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tensor<D> {
+    let rng = &mut Rng::new(SEED, seed);
+    let numbers = rng.normals(shape.iter().product());
+    Tensor::from_data(TensorData::new(numbers, shape), (device, DType::F32))
+}
+
+/// Fills all parameters of a module; counts them.
+struct Filled(u64);
+
+impl ModuleMapper for Filled {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        self.0 += 1;
+        param.map(|x| {
+            let requires = x.is_require_grad();
+            let numbers = fill(x.dims(), self.0, &x.device()) * 0.2;
+            numbers.detach().set_require_grad(requires)
+        })
+    }
+}
+
+/// The result of multi-head attention, and the gradients of its input and of some of its weights.
+fn results<A: SparseAttention>(
+    module: MultiHeadSparseAttention<A>,
+    device: &Device,
+    weights: impl Fn(&MultiHeadSparseAttention<A>) -> Vec<Tensor<2>>,
+) -> Vec<Vec<f64>> {
+    let module = module.map(&mut Filled(0));
+    let x = fill([2, 75, 32], 100, device).require_grad();
+    let input = MhaInput::self_attn(x.clone()).seed(DropoutSeed::Given(7));
+    let out = module.forward(input).context;
+    let weighted = out.clone() * fill([2, 75, 32], 101, device);
+    let gradients = weighted.sum().backward();
+    let mut results = vec![
+        numbers(out.inner()),
+        numbers(x.grad(&gradients).expect("of x")),
+    ];
+    results.extend(
+        weights(&module)
+            .into_iter()
+            .map(|weight| numbers(weight.grad(&gradients).expect("of each weight"))),
+    );
+    results
+}
+
+fn compare(name: &str, on_device: Vec<Vec<f64>>, on_cpu: Vec<Vec<f64>>) {
+    for (index, (got, want)) in on_device.into_iter().zip(on_cpu).enumerate() {
+        let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+        let apart = norm(&mut got.iter().zip(&want).map(|(a, b)| a - b));
+        let size = norm(&mut want.iter().copied());
+        assert!(
+            apart < 2e-5 * size,
+            "{name}, {index}: {apart:e} of {size:e}"
+        );
+    }
+}
+
+/// Attention of listed and of chosen blocks, from the projections to the gradients, beside the CPU's.
+#[test]
+#[ignore = "not yet run on a device: with --ignored"]
+fn modules_of_blocks_give_what_they_give_on_the_cpu() {
+    let Some(device) = under_test() else { return };
+    let devices = [device.autodiff(), Device::flex().autodiff()];
+    let [got, want] = devices.each_ref().map(|device| {
+        let pattern = "[branches(32/1, 64/2) x 1, window(32) | sink(16) x 1]";
+        let config = MultiHeadBlockSparseAttentionConfig::new(32, 2, pattern.parse().unwrap())
+            .with_block(16)
+            .with_causal(true)
+            .with_dropout(0.1);
+        let weights = |m: &MultiHeadBlockSparseAttention| vec![m.output.weight.val()];
+        results(config.init(device), device, weights)
+    });
+    compare("block-sparse", got, want);
+    for causal in [false, true] {
+        let [got, want] = devices.each_ref().map(|device| {
+            let config = MultiHeadAdaptiveAttentionConfig::new(32, 2, 2)
+                .with_block(16)
+                .with_causal(causal)
+                .with_dropout(0.0);
+            let weights = |m: &MultiHeadAdaptiveAttention| {
+                let scorer = [&m.attention.query_score, &m.attention.key_score];
+                scorer
+                    .map(|s| s.as_ref().expect("learned").weight.val())
+                    .into()
+            };
+            results(config.init(device), device, weights)
+        });
+        compare("adaptive", got, want);
     }
 }
 
