@@ -103,7 +103,9 @@ impl Numbers {
                 .map(|flags| flags.equal_elem(1)),
             // Ids that need all of 32 bits.
             documents: (case.documents).then(|| {
-                flags(&|b, at| [70_000, -3, i64::from(i32::MAX), 0][(at + 5 * b) / 13 % 4])
+                flags(&|b, at| {
+                    [16_777_216, 16_777_217, i64::from(i32::MAX), -3][(at + 5 * b) / 13 % 4]
+                })
             }),
         }
     }

@@ -45,8 +45,8 @@ impl LmInput {
     }
 
     /// The input is this rank's part of sequences that are sharded over several ranks: tokens, documents and mask are
-    /// `[batch, rows]`, see [`SequenceShard::take`], and so are results. All ranks make the same calls, with the same
-    /// seed.
+    /// `[batch, rows]`, see [`SequenceShard::take`], and so are results; a loss is the mean over this rank's targets. All ranks
+    /// make the same calls, with the same seed.
     pub fn shard(mut self, shard: impl Into<Option<SequenceShard>>) -> Self {
         self.shard = shard.into();
         self

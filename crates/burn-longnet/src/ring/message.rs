@@ -180,7 +180,7 @@ impl Message<'_> {
                 true => high,
                 false => high.bitwise_and_scalar((1i32 << bits) - 1),
             };
-            let piece: Tensor<1> = piece.reshape([batch * rows]).float();
+            let piece: Tensor<1, Int> = piece.reshape([batch * rows]);
             piece.cast(FloatDType::from(self.dtype))
         };
         (0..count).map(piece).collect()
@@ -191,7 +191,7 @@ impl Message<'_> {
         let (count, bits) = pieces(self.dtype);
         let mut labels: Option<Tensor<1, Int>> = None;
         for i in 0..count {
-            let piece = next().int().cast(IntDType::I32);
+            let piece = next().cast(IntDType::I32);
             let piece = match i {
                 0 => piece,
                 _ => piece.bitwise_left_shift_scalar((i as u32 * bits) as i32),
@@ -203,5 +203,67 @@ impl Message<'_> {
         }
         let labels = labels.expect("a label has a piece");
         labels.reshape([self.batch, rows])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pattern::Pattern;
+    use crate::pattern::ring::{Layout, RingSchedule, Shards};
+
+    #[test]
+    fn labels_of_all_bits_travel_in_every_dtype() {
+        let device = Device::default();
+        let all = [
+            i32::MIN,
+            i32::MAX,
+            -1,
+            0,
+            255,
+            256,
+            -70_000,
+            16_777_217,
+            -16_777_217,
+        ];
+        let rows = all.len();
+        let shards = Shards::new(Layout::Contiguous, 2 * rows, 2);
+        let schedule = RingSchedule::new(&Pattern::dense(1, false), &shards, 1, 0).unwrap();
+        let exchange = &schedule.hops()[1].outgoing;
+        let labels = Tensor::from_data(
+            TensorData::new(all.to_vec(), [1, rows]),
+            (&device, DType::I32),
+        );
+        for dtype in [DType::F64, DType::F32, DType::F16, DType::BF16] {
+            let random = |width| {
+                let t = Tensor::<4>::ones([1, 1, rows, width], &device);
+                t.cast(FloatDType::from(dtype))
+            };
+            let keys = Keys {
+                k: random(2),
+                v: random(3),
+                labels: Some(labels.clone()),
+            };
+            let message = Message {
+                exchange,
+                rows,
+                batch: 1,
+                widths: [2, 3],
+                dtype,
+                device: device.clone(),
+                labels: true,
+            };
+            let packed = message.pack(&keys).expect("all rows are seen");
+            let bytes = packed.dims()[0] * dtype.size();
+            assert_eq!(bytes, rows * (5 * dtype.size() + Exchange::LABEL_BYTES));
+            let unpacked = message.unpack(packed);
+            let got: Vec<i32> = unpacked
+                .labels
+                .expect("labels")
+                .into_data()
+                .iter()
+                .collect();
+            assert_eq!(got, all, "{dtype:?}");
+        }
     }
 }
