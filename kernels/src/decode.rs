@@ -3,9 +3,10 @@
 //! A cube takes one query row and one *chunk* of the keys that it sees in a branch (of its list, for a block
 //! mask); a second launch merges the chunks of each row, in their order.
 
+use crate::address::{flat, head_at, row_at};
 use crate::rules::{Args, dropout_factor, dropout_key, labels_match};
 use crate::unit::{Four, LOWEST, four};
-use crate::walk::{Rows, bias_index, range, ranges, row_tile};
+use crate::walk::{Rows, bias_of, range, ranges, row_tile};
 use cubecl::prelude::*;
 
 /// What the kernels are compiled for.
@@ -77,11 +78,10 @@ pub fn decode_chunks<E: Float>(
     let row = CUBE_POS_Z;
     let (branch, number) = (CUBE_POS_X / args.tiles, CUBE_POS_X % args.tiles);
     let tile = row_tile(table, branch, head, row, blocks);
-    let (b, h, i) = (batch as usize, head as usize, row as usize);
 
     let groups = comptime!(d.div_ceil(4));
     let mut own = Shared::<[Four]>::new_slice(groups);
-    let q_at = b * q.stride(0) + h * q.stride(1) + i * q.stride(2);
+    let q_at = row_at(q, head_at(q, batch, head), row);
     #[unroll]
     for turn in 0..comptime!(groups.div_ceil(units)) {
         let at = unit + turn * units;
@@ -93,12 +93,11 @@ pub fn decode_chunks<E: Float>(
     let mut of_units = Shared::<[f32]>::new_slice(units);
     let mut own_label = 0i32;
     if comptime!(blueprint.labels) {
-        own_label = q_labels[(batch * table[2] + row) as usize];
+        own_label = q_labels[flat(batch, table[2] as usize, row)];
     }
     let drop_key = dropout_key(&args, CUBE_POS_Y);
-    let kv_head = (head / group) as usize;
-    let k_at = b * k.stride(0) + kv_head * k.stride(1);
-    let v_at = b * v.stride(0) + kv_head * v.stride(1);
+    let k_at = head_at(k, batch, head / group);
+    let v_at = head_at(v, batch, head / group);
 
     // A chunk is some of the listed blocks, or some keys of the one range.
     let (mut from_range, mut to_range) = ranges(table, &tile, head, Rows::Queries, blocks);
@@ -133,8 +132,11 @@ pub fn decode_chunks<E: Float>(
         }
         let mut of_range = 0.0f32;
         if comptime!(blueprint.bias) {
-            of_range =
-                bias[b * bias.stride(0) + bias_index(table, head, listed, Rows::Queries) as usize];
+            of_range = bias_of(bias, table, batch, head, listed, Rows::Queries);
+            // A hidden block.
+            if of_range == args.empty {
+                stop = begin;
+            }
         }
         while begin < stop {
             let count = (stop - begin).min(chunk as u32);
@@ -152,11 +154,11 @@ pub fn decode_chunks<E: Float>(
                         if comptime!(blueprint.labels) {
                             seen = labels_match(
                                 own_label,
-                                k_labels[(batch * table[3] + key) as usize],
+                                k_labels[flat(batch, table[3] as usize, key)],
                             );
                         }
                         if seen {
-                            let start = k_at + key as usize * k.stride(2);
+                            let start = row_at(k, k_at, key);
                             let mut product = Four::new(0.0f32);
                             for x4 in 0..groups {
                                 product = fma(own[x4], four::<E>(k, start, x4, d), product);
@@ -209,7 +211,7 @@ pub fn decode_chunks<E: Float>(
                     let weight = weights[at];
                     // What a hidden key holds may be anything.
                     if weight != 0.0f32 {
-                        let start = v_at + tile.k_row(begin + at as u32) as usize * v.stride(2);
+                        let start = row_at(v, v_at, tile.k_row(begin + at as u32));
                         acc = fma(Four::new(weight), four::<E>(v, start, x4, d_v), acc);
                     }
                     at += lanes;
@@ -219,8 +221,8 @@ pub fn decode_chunks<E: Float>(
         }
     }
 
-    let at =
-        (CUBE_POS_Y as usize * table[2] as usize + i) * CUBE_COUNT_X as usize + CUBE_POS_X as usize;
+    let own_row = flat(CUBE_POS_Y, table[2] as usize, row);
+    let at = own_row * CUBE_COUNT_X as usize + CUBE_POS_X as usize;
     let mut factor = 0.0f32;
     let mut total = f32::new(LOWEST);
     // Not by its being greater, or different, which NaN is not in shaders: it stays in sight.
@@ -269,7 +271,7 @@ pub fn decode_merge<O: Float>(
     #[comptime] units: usize,
     #[define(O)] _type: ElemType,
 ) {
-    let row = CUBE_POS_Y as usize * CUBE_COUNT_X as usize + CUBE_POS_X as usize;
+    let row = flat(CUBE_POS_Y, CUBE_COUNT_X as usize, CUBE_POS_X);
     let first = row * chunks as usize;
     let mut max = f32::new(LOWEST);
     for chunk in 0..chunks as usize {

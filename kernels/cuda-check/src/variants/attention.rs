@@ -57,6 +57,14 @@ pub fn variants() -> Vec<Variant> {
             .expect("a right mask");
         Pattern::from(mask).schedule(span).expect("a right span")
     };
+    let long_blocks = {
+        let mask = BlockMask::new(2, BlockGrid::cross(300, 300, 20, 12)).causal(true);
+        let mask = mask.build_from_fn(|head, i, j| (i + j + head) % 3 < 2);
+        let pattern = Pattern::from(mask.expect("a right mask"));
+        pattern
+            .schedule(Span::decode(3, 300))
+            .expect("a right span")
+    };
     let full = Span::full(75);
     // Neither range starts at the start of a segment.
     let shifted = Span {
@@ -163,6 +171,28 @@ pub fn variants() -> Vec<Variant> {
                 labels: Some([labels(75, 0), labels(75, 3)]),
                 dropout: Some(Dropout { p: 0.3, seed: 7 }),
                 ..problem(blocks(true, full))
+            },
+            F32,
+        ),
+        (
+            "decoding, three branches, causal, labels",
+            Problem {
+                labels: Some([
+                    vec![0; 6],
+                    (0..600)
+                        .map(|row| if row % 7 == 3 { HIDDEN } else { 0 })
+                        .collect(),
+                ]),
+                ..problem(schedule(three().causal(true), Span::decode(3, 300)))
+            },
+            F32,
+        ),
+        (
+            "decoding, a block mask, hidden blocks",
+            Problem {
+                biases: 2,
+                hidden: Some(2),
+                ..problem(long_blocks)
             },
             F32,
         ),
