@@ -214,6 +214,16 @@ impl Walk<'_> {
         }
     }
 
+    /// What the gradient of a weight takes for copies in f32: of both operands, the first of which is transposed
+    /// into a copy before, and of the result.
+    fn widened(&self, from: f64, to: f64) -> f64 {
+        let s = self.s;
+        match s.widens {
+            true => s.tokens * (from + to) * WIDE + self.rows(from) + from * to * WIDE,
+            false => 0.0,
+        }
+    }
+
     fn backward(&mut self) {
         let s = self.s;
         self.ledger.begin("the backward pass");
@@ -272,7 +282,7 @@ impl Walk<'_> {
         self.ledger.hold(Activations, self.rows(ff));
         let outer = ff * d * WIDE;
         self.ledger.hold(Gradients, outer);
-        let workspace = self.weight_workspace(ff, d, s.tokens);
+        let workspace = self.weight_workspace(ff, d, s.tokens) + self.widened(ff, d);
         self.ledger.touch(Workspace, workspace);
         self.ledger
             .touch(Activations, self.rows(ff * s.inner_gradients));
@@ -291,8 +301,8 @@ impl Walk<'_> {
         // Attention.
         let rest = activations - feed_forward;
         self.ledger.hold(Activations, self.rows(q));
-        self.ledger
-            .touch(Workspace, self.weight_workspace(q, d, s.tokens));
+        let workspace = self.weight_workspace(q, d, s.tokens) + self.widened(q, d);
+        self.ledger.touch(Workspace, workspace);
         let gradients = self.rows(q + 2.0 * kv + s.heads);
         self.ledger.hold(Attention, gradients);
         self.ledger.touch(Attention, scores * SCORE_GRADIENT);

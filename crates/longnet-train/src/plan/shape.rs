@@ -57,6 +57,8 @@ pub(super) struct Shape {
     pub tied: bool,
     /// Whether passes are in 16 bits, with gradients that are widened.
     pub half: bool,
+    /// Whether products compute with copies of their operands in f32, as those of bf16 do.
+    pub widens: bool,
     /// Tensors of positions by head width: the factors of rotary once, of xpos for queries and keys.
     pub tables: f64,
     /// Tensors of the feed-forward width that stay until the backward pass, without the norm's.
@@ -156,6 +158,7 @@ impl Shape {
             embedding_norm: m.embedding_norm,
             tied: m.tie,
             half,
+            widens: t.precision == NumberFormat::Bf16,
             tables: match m.positions {
                 Positions::Rotary => 2.0,
                 Positions::XPos => 4.0,
