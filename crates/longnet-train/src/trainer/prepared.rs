@@ -250,7 +250,9 @@ impl Prepared {
     /// The rank that writes, and shows what is done.
     fn lead(self, ranks: Run) -> Result<Report, TrainError> {
         let mesh = ranks.mesh.clone();
-        guarded(&mesh, || self.write_and_train(ranks))
+        let result = guarded(&mesh, || self.write_and_train(ranks));
+        mesh.end_passes();
+        result
     }
 
     fn write_and_train(self, ranks: Run) -> Result<Report, TrainError> {

@@ -99,13 +99,15 @@ impl Run {
     ///
     /// As [`Prepared::train`](super::Prepared::train).
     pub fn follow(&self, model: Trainee) -> Result<(), TrainError> {
-        guarded(&self.mesh, || {
+        let result = guarded(&self.mesh, || {
             let mut fit = Fit::new(self, model);
             let outcome = fit.run()?;
             let lm = fit.learner.into_model().lm;
             self.last_evaluation(&lm, outcome.stopped.is_some())?;
             Ok(())
-        })
+        });
+        self.mesh.end_passes();
+        result
     }
 
     /// The model on all of the validation text, unless the run was `stopped`, or is now. All ranks make this call.

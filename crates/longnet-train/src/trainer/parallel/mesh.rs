@@ -1,6 +1,7 @@
 //! Who the other ranks are.
 
 use super::ParallelError;
+use super::lease::Lease;
 use crate::config::sections::{Engine, Parallel};
 use crate::loader::{Batch, Part};
 use burn_longnet::model::LmInput;
@@ -17,7 +18,7 @@ pub struct Mesh {
     /// All ranks.
     pub world: Arc<dyn Comm>,
     /// The ranks that share this one's sequences.
-    pub ring: Arc<dyn Comm>,
+    ring: Arc<Lease>,
     /// Ranks that share the batch, and which of them this one is.
     pub data: (usize, usize),
     /// How positions are dealt to the ranks of the ring.
@@ -43,8 +44,8 @@ impl Mesh {
     pub fn single() -> Self {
         let single: Arc<dyn Comm> = Arc::new(Single);
         Self {
-            world: single.clone(),
-            ring: single,
+            ring: Arc::new(Lease::new(single.clone())),
+            world: single,
             data: (1, 0),
             layout: Layout::Contiguous,
             zero: false,
@@ -73,7 +74,7 @@ impl Mesh {
         let at = world.rank() / ring;
         let members: Vec<usize> = (at * ring..(at + 1) * ring).collect();
         Ok(Self {
-            ring: world.subgroup(&members)?,
+            ring: Arc::new(Lease::new(world.subgroup(&members)?)),
             world,
             data: (data, at),
             layout: parallel.layout,
@@ -95,6 +96,11 @@ impl Mesh {
     /// Whether this rank writes, prints and decides.
     pub fn leads(&self) -> bool {
         self.world.rank() == 0
+    }
+
+    /// After the last pass of the run: what autodiff graphs keep of it holds nothing.
+    pub fn end_passes(&self) {
+        self.ring.end();
     }
 
     /// What this rank takes of `batch`.

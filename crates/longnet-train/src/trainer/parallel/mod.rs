@@ -10,6 +10,7 @@
 //! | [`agree`] | what ranks tell each other beside tensors |
 //! | [`evaluate`] | evaluations, each rank its part |
 //! | [`flat`] | tensors of parameters in a few large messages |
+//! | [`lease`] | what graphs keep of a communicator |
 //! | [`processes`] | processes as ranks |
 //! | [`zero`] | the optimiser's state, a share on each rank (ZeRO-1) |
 //! | [`ranks`] | threads as ranks |
@@ -18,6 +19,7 @@ mod agree;
 mod error;
 mod evaluate;
 mod flat;
+mod lease;
 mod mesh;
 mod processes;
 mod ranks;
