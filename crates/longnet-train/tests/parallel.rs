@@ -310,7 +310,8 @@ fn a_rank_that_fails_or_stalls_ends_all_within_the_deadline() {
     let mut place = Place::new();
     place.config.parallel.data = 2;
     let (config, lm) = (&place.config, place.lm());
-    let deadline = Duration::from_secs(2);
+    // Longer than a loaded machine takes for a step.
+    let deadline = Duration::from_secs(5);
     for how in ["fails", "stalls"] {
         let begun = Instant::now();
         let all = LocalComm::run(2, deadline, |world| {
@@ -340,7 +341,7 @@ fn a_rank_that_fails_or_stalls_ends_all_within_the_deadline() {
             "{how}: {error}"
         );
         assert!(how == "stalls" || error.contains("no more"), "{error}");
-        assert!(begun.elapsed() < Duration::from_secs(20));
+        assert!(begun.elapsed() < Duration::from_secs(40));
     }
 }
 
@@ -348,12 +349,12 @@ fn a_rank_that_fails_or_stalls_ends_all_within_the_deadline() {
 fn work_longer_than_the_deadline_is_waited_for() {
     let config = {
         let mut config = Config::default();
-        (config.parallel.data, config.parallel.deadline) = (2, 1.0);
+        (config.parallel.data, config.parallel.deadline) = (2, 3.0);
         config
     };
-    let all = LocalComm::run(2, Duration::from_secs(1), |world| {
+    let all = LocalComm::run(2, Duration::from_secs(3), |world| {
         let mesh = Mesh::new(world, &config.parallel).unwrap();
-        let seconds = 3 * mesh.world.rank() as u64;
+        let seconds = 5 * mesh.world.rank() as u64;
         let work = || std::thread::sleep(Duration::from_secs(seconds));
         mesh.patiently(work).unwrap();
         mesh.agree(Word {
