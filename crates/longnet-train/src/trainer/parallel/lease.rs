@@ -4,8 +4,9 @@ use burn::tensor::Tensor;
 use burn_longnet::ring::{Comm, CommError, Expected, Pending, Traffic};
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// What passes of a model communicate by. Autodiff graphs keep copies of it that outlive the run, and a rank has ended, in the eyes
-/// of the others, when the last copy of its communicator is dropped: so they have this, which can be [ended](Self::end).
+/// What passes of a model communicate by. Autodiff graphs keep copies of it that outlive the run, and a rank has
+/// ended, in the eyes of the others, when the last copy of its communicator is dropped: so they have this, which
+/// can be [ended](Self::end).
 #[derive(Debug)]
 pub struct Lease {
     comm: RwLock<Option<Arc<dyn Comm>>>,

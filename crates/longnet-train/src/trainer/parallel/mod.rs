@@ -6,14 +6,14 @@
 //!
 //! | module | concept |
 //! |---|---|
-//! | [`mesh`] | who the other ranks are, and what this one takes |
-//! | [`agree`] | what ranks tell each other beside tensors |
-//! | [`evaluate`] | evaluations, each rank its part |
-//! | [`flat`] | tensors of parameters in a few large messages |
-//! | [`lease`] | what graphs keep of a communicator |
-//! | [`processes`] | processes as ranks |
-//! | [`zero`] | the optimiser's state, a share on each rank (ZeRO-1) |
-//! | [`ranks`] | threads as ranks |
+//! | `mesh` | who the other ranks are, and what this one takes |
+//! | `agree` | what ranks tell each other beside tensors |
+//! | `evaluate` | evaluations, each rank its part |
+//! | `flat` | tensors of parameters in a few large messages |
+//! | `lease` | what graphs keep of a communicator |
+//! | `processes` | processes as ranks |
+//! | `zero` | the optimiser's state, a share on each rank (ZeRO-1) |
+//! | `ranks` | threads as ranks |
 
 mod agree;
 mod error;
