@@ -120,7 +120,7 @@ impl Pattern {
 
 impl DilatedPattern {
     fn cache_entries(&self, kv_heads: usize, kv_head: usize, n: usize) -> usize {
-        let group = self.heads / kv_heads;
+        let group = self.heads() / kv_heads;
         let mut residues: Vec<(usize, usize, usize)> = Vec::new();
         for head in kv_head * group..(kv_head + 1) * group {
             for (b, branch) in self.branches.iter().enumerate() {

@@ -61,7 +61,9 @@ pub enum Tail {
 /// A validated dilated pattern. Made by [`DilatedPattern::new`] and [`DilatedBuilder::build`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DilatedPattern {
-    pub(crate) heads: usize,
+    /// The heads of the whole pattern that this one has; their numbers decide what they see.
+    pub(crate) own: Range<usize>,
+    pub(crate) all_heads: usize,
     pub(crate) branches: Vec<Branch>,
     pub(crate) causal: bool,
     pub(crate) assignment: HeadAssignment,
@@ -86,7 +88,8 @@ impl DilatedPattern {
         branches: impl IntoIterator<Item = B>,
     ) -> DilatedBuilder {
         DilatedBuilder(Self {
-            heads,
+            own: 0..heads,
+            all_heads: heads,
             branches: branches.into_iter().map(Into::into).collect(),
             causal: false,
             assignment: HeadAssignment::All,
@@ -120,7 +123,25 @@ impl DilatedPattern {
 
     /// Number of query heads.
     pub fn heads(&self) -> usize {
-        self.heads
+        self.own.len()
+    }
+
+    /// Some heads of this pattern, numbered from 0: each sees what it sees here.
+    ///
+    /// # Panics
+    ///
+    /// If there are no such heads.
+    pub fn of_heads(&self, heads: Range<usize>) -> Self {
+        let (start, end) = (self.own.start + heads.start, self.own.start + heads.end);
+        assert!(
+            start < end && end <= self.own.end,
+            "heads {heads:?} are none of {} heads",
+            self.heads()
+        );
+        Self {
+            own: start..end,
+            ..self.clone()
+        }
     }
 
     /// The branches, in the order given.
@@ -141,12 +162,14 @@ impl DilatedPattern {
     /// The heads that run `branch`.
     pub fn heads_of(&self, branch: usize) -> Range<usize> {
         match self.assignment {
-            HeadAssignment::All => 0..self.heads,
+            HeadAssignment::All => 0..self.heads(),
             HeadAssignment::Grouped => {
                 let groups = self.branches.len();
-                let (size, rest) = (self.heads / groups, self.heads % groups);
+                let (size, rest) = (self.all_heads / groups, self.all_heads % groups);
                 let start = branch * size + branch.min(rest);
-                start..start + size + usize::from(branch < rest)
+                let end = start + size + usize::from(branch < rest);
+                let own = |head: usize| head.clamp(self.own.start, self.own.end) - self.own.start;
+                own(start)..own(end)
             }
         }
     }
@@ -158,10 +181,11 @@ impl DilatedPattern {
             return None;
         }
         let Branch { segment, dilation } = self.branches[branch];
+        let head = self.own.start + head;
         let offset = match (self.assignment, self.offset) {
             (HeadAssignment::Grouped, _) => branch % dilation,
             (HeadAssignment::All, HeadOffset::Modulo) => head % dilation,
-            (HeadAssignment::All, HeadOffset::ByGroup) => head / self.heads.div_ceil(dilation),
+            (HeadAssignment::All, HeadOffset::ByGroup) => head / self.all_heads.div_ceil(dilation),
         };
         (offset < segment).then_some(offset)
     }
@@ -273,7 +297,7 @@ impl DilatedBuilder {
 
     pub(crate) fn check(self) -> Result<DilatedPattern, PatternError> {
         let pattern = self.0;
-        if pattern.heads == 0 {
+        if pattern.all_heads == 0 {
             return Err(PatternError::NoHeads);
         }
         if pattern.branches.is_empty() {

@@ -37,7 +37,7 @@ impl DilatedPattern {
             if heads.is_empty() {
                 warnings.push(format!(
                     "branch {b} (segment {w}, dilation {r}) has no heads: {} heads are split over {} branches; use more heads or fewer branches",
-                    self.heads,
+                    self.all_heads,
                     self.branches.len()
                 ));
             }
@@ -51,7 +51,7 @@ impl DilatedPattern {
                 ));
             }
         }
-        for head in 0..self.heads {
+        for head in 0..self.heads() {
             let rows = self.uncovered_rows(head, n);
             if rows > 0 {
                 warnings.push(format!(

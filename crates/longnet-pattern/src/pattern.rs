@@ -1,6 +1,7 @@
 //! Any pattern.
 
 use crate::{BlockMask, DilatedPattern, PatternError, Schedule, Span};
+use std::ops::Range;
 
 /// How many times a query position sees a key position, head by head.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +37,18 @@ impl Pattern {
         match self {
             Self::Dilated(dilated) => dilated.heads(),
             Self::Blocks(mask) => mask.heads(),
+        }
+    }
+
+    /// Some heads of this pattern, numbered from 0: each sees what it sees here.
+    ///
+    /// # Panics
+    ///
+    /// If there are no such heads.
+    pub fn of_heads(&self, heads: Range<usize>) -> Self {
+        match self {
+            Self::Dilated(dilated) => Self::Dilated(dilated.of_heads(heads)),
+            Self::Blocks(mask) => Self::Blocks(mask.of_heads(heads)),
         }
     }
 

@@ -156,11 +156,11 @@ impl Schedule {
         }
         let residues = |(b, &branch): (usize, &Branch)| Residues {
             branch,
-            offsets: (0..dilated.heads).map(|h| dilated.offset(b, h)).collect(),
+            offsets: (0..dilated.heads()).map(|h| dilated.offset(b, h)).collect(),
         };
         Ok(Self {
             span,
-            heads: dilated.heads,
+            heads: dilated.heads(),
             causal: dilated.causal,
             tail,
             walk: Walk::Residues(dilated.branches.iter().enumerate().map(residues).collect()),

@@ -7,14 +7,18 @@
 
 mod attention;
 mod comm;
+mod heads;
 mod message;
 mod module;
 mod shard;
 
 pub use attention::ring_attention;
+#[cfg(feature = "mpi")]
+pub use comm::MpiComm;
 pub use comm::{
     Comm, CommError, Expected, LocalComm, Pending, Single, Traffic, catch, even_parts, raise,
 };
+pub use heads::{HeadShard, head_parallel_attention};
 pub use module::{
     Ring, RingBlockSparseAttention, RingDilatedAttention, RingMultiHeadBlockSparseAttention,
     RingMultiHeadDilatedAttention,

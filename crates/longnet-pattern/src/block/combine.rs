@@ -3,6 +3,7 @@
 use super::BlockMask;
 use crate::PatternError;
 use std::cmp::Ordering;
+use std::ops::Range;
 
 impl BlockMask {
     /// The blocks of either mask.
@@ -30,6 +31,27 @@ impl BlockMask {
     /// As [`union`](Self::union).
     pub fn difference(&self, other: &Self) -> Result<Self, PatternError> {
         self.combine(other, |here, there| here && !there)
+    }
+
+    /// Some heads of this mask, numbered from 0: each sees what it sees here.
+    ///
+    /// # Panics
+    ///
+    /// If there are no such heads.
+    pub fn of_heads(&self, heads: Range<usize>) -> Self {
+        assert!(
+            !heads.is_empty() && heads.end <= self.heads(),
+            "heads {heads:?} are none of {} heads",
+            self.heads()
+        );
+        let tables = &self.table_of()[heads.clone()];
+        let first = |table| tables.iter().position(|t| t == table);
+        let alike: Vec<usize> = tables.iter().filter_map(first).collect();
+        let builder = Self::new(heads.len(), self.grid()).causal(self.is_causal());
+        let part = builder.build_alike(&alike, |head, i, columns| {
+            columns.extend(self.row(heads.start + head, i).iter());
+        });
+        part.expect("a part of a mask is one")
     }
 
     fn combine(
