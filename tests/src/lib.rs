@@ -11,6 +11,7 @@
 //! | [`implementations`] | kernels and fallback, as functions |
 //! | [`compare`] | errors against the oracle |
 //! | [`goldens`] | reading reference results of other projects |
+//! | [`ranks`] | what every communicator must do |
 //! | [`weights`] | gradients of modules by other names |
 //! | [`check`], [`torchscale`], [`dilated_attention_pytorch`] | those of the op, as comparisons |
 
@@ -26,6 +27,7 @@ pub mod goldens;
 pub mod implementations;
 pub mod oracle;
 pub mod problem;
+pub mod ranks;
 pub mod report;
 pub mod rng;
 pub mod run;

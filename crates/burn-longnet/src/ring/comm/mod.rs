@@ -4,12 +4,16 @@ mod error;
 mod exchange;
 mod group;
 mod local;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod single;
 #[cfg(test)]
 mod tests;
 
 pub use error::{CommError, catch, raise};
 pub use local::LocalComm;
+#[cfg(feature = "mpi")]
+pub use mpi::MpiComm;
 pub use single::Single;
 
 use burn::tensor::{DType, Device, Tensor};
