@@ -35,8 +35,8 @@ fn mpirun() -> bool {
 struct Job {
     mpirun: Child,
     output: BufReader<ChildStdout>,
-    /// Process ids by rank.
-    processes: Vec<u32>,
+    /// Process ids by rank; none of a rank that has ended before it could say.
+    processes: Vec<Option<u32>>,
 }
 
 struct Ended {
@@ -70,15 +70,15 @@ impl Job {
             .spawn()
             .expect("mpirun starts");
         let mut output = BufReader::new(mpirun.stdout.take().expect("it is piped"));
-        let mut processes = vec![0; ranks];
-        for _ in 0..ranks {
-            let mut line = String::new();
-            output.read_line(&mut line).expect("lines");
+        let mut processes = vec![None; ranks];
+        // Some rank may be done before another has said who it is.
+        let mut line = String::new();
+        while processes.contains(&None) && output.read_line(&mut line).expect("lines") > 0 {
             let words: Vec<_> = line.split_whitespace().collect();
-            let ["rank", rank, "is", "process", process] = words[..] else {
-                panic!("not the first line of a rank: {line:?}");
-            };
-            processes[rank.parse::<usize>().unwrap()] = process.parse().unwrap();
+            if let ["rank", rank, "is", "process", process] = words[..] {
+                processes[rank.parse::<usize>().unwrap()] = Some(process.parse().unwrap());
+            }
+            line.clear();
         }
         Self {
             mpirun,
@@ -88,7 +88,7 @@ impl Job {
     }
 
     fn signal(&self, rank: usize, signal: &str) {
-        let process = self.processes[rank].to_string();
+        let process = self.processes[rank].expect("it runs").to_string();
         let sent = Command::new("kill").args(["-s", signal, &process]).status();
         assert!(sent.expect("kill starts").success());
     }
@@ -116,13 +116,13 @@ impl Job {
             thread::sleep(Duration::from_millis(5));
         };
         let took = begun.elapsed();
-        for process in &self.processes {
-            let path = format!("/proc/{process}/stat");
-            let state = std::fs::read_to_string(path).unwrap_or_default();
-            assert!(
-                state.is_empty() || state.contains(") Z "),
-                "process {process} is left: {state}"
-            );
+        for process in self.processes.into_iter().flatten() {
+            let stat = format!("/proc/{process}/stat");
+            let runs = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+            while runs() {
+                assert!(begun.elapsed() < limit, "process {process} is left");
+                thread::sleep(Duration::from_millis(5));
+            }
         }
         Ended {
             succeeded: status.success(),

@@ -33,6 +33,9 @@ const PIECE: usize = 1 << 30;
 /// How long a rank has to say whom it waits for.
 const ANSWER_TIME: Duration = Duration::from_millis(300);
 
+/// How long `mpirun` has to pass on a last message before the abort, which it may not survive.
+const HEARD: Duration = Duration::from_millis(200);
+
 pub(super) struct Worker {
     world: SimpleCommunicator,
     rank: usize,
@@ -351,6 +354,7 @@ impl Worker {
 
     fn die(&self, error: &dyn Display) -> ! {
         eprintln!("{error}");
+        thread::sleep(HEARD);
         self.world.abort(1)
     }
 }
