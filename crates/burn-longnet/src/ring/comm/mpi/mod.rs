@@ -107,6 +107,7 @@ fn end_job(rank: usize, orders: &Sender<Order>, stop: &Mutex<Option<Stop>>, why:
     thread::sleep(GRACE);
     // The worker is stuck in a call of MPI; a process that ends without MPI_Finalize ends the job.
     eprintln!("{text}, and MPI does not respond");
+    thread::sleep(worker::HEARD);
     std::process::abort();
 }
 
@@ -172,6 +173,7 @@ impl Drop for Process {
                          look at what it last printed, or raise the deadline",
                         self.rank, self.deadline
                     );
+                    thread::sleep(worker::HEARD);
                     std::process::abort();
                 }
                 thread::sleep(Duration::from_millis(1));

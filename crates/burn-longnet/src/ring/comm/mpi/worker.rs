@@ -34,7 +34,7 @@ const PIECE: usize = 1 << 30;
 const ANSWER_TIME: Duration = Duration::from_millis(300);
 
 /// How long `mpirun` has to pass on a last message before the abort, which it may not survive.
-const HEARD: Duration = Duration::from_millis(200);
+pub(super) const HEARD: Duration = Duration::from_millis(200);
 
 pub(super) struct Worker {
     world: SimpleCommunicator,
