@@ -46,7 +46,8 @@ exec ip netns exec "\$host" sh -c "\$*"
 LAUNCH
 chmod +x "$work/launch"
 
-# RANKS PROGRAM TASK MILLISECONDS, one rank on each host. MPI would notice that they share a machine.
+# RANKS PROGRAM TASK MILLISECONDS, one rank on each host: with two, MPICH 4.0.2 over UCX hangs in MPI_Finalize. MPI
+# would otherwise notice that the hosts share a machine.
 run() {
     RAYON_NUM_THREADS=1 ip netns exec "$a" mpirun -launcher ssh -launcher-exec "$work/launch" -localhost 10.83.0.1 \
         -hosts 10.83.0.1,10.83.0.2 -genv MPIR_CVAR_NOLOCAL 1 -genv UCX_TLS tcp,self -genv UCX_NET_DEVICES eth0 -n "$@"
