@@ -66,6 +66,10 @@ impl fmt::Display for Kind {
 }
 
 /// What travels.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are as many as messages under way, and most are tensors"
+)]
 #[derive(Clone, Debug)]
 pub(super) enum Payload {
     Tensor(Tensor<1>),
