@@ -18,7 +18,7 @@ const HEADS: usize = 4;
 const WIDTH: usize = 64;
 /// Segment lengths and dilation rates of LongNet's pretraining runs.
 const BRANCHES: [(usize, usize); 5] = [(2048, 1), (4096, 2), (8192, 4), (16384, 6), (32768, 12)];
-const MEMORY_POSITIONS: usize = 65_536;
+const MEMORY_POSITIONS: usize = 32_768;
 const TIME_POSITIONS: usize = 16_384;
 const STEPS: usize = 3;
 const DEADLINE: Duration = Duration::from_secs(200);
