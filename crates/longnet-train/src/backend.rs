@@ -49,6 +49,11 @@ pub fn backends() -> [(&'static str, bool); BACKENDS.len()] {
     })
 }
 
+/// Whether ranks can be processes.
+pub fn has_mpi() -> bool {
+    cfg!(feature = "mpi")
+}
+
 /// The instruction set whose kernels the CPU backend uses, and all that this machine has kernels for. None
 /// without the CPU backend, or with a `LONGNET_CPU` that is none of them.
 pub fn cpu_kernels() -> Option<(&'static str, Vec<&'static str>)> {

@@ -45,6 +45,10 @@ pub fn run(args: BackendArgs) -> Result<(), Failure> {
     }
     text += &variables();
     text += &format!("mpirun        {}\n", mpirun());
+    text += match backend::has_mpi() {
+        true => "mpi           built in: ranks can be processes\n",
+        false => "mpi           not built in (--features mpi): ranks are threads\n",
+    };
     for (name, built) in backends() {
         let built = if built { "built in" } else { "not built in" };
         text += &format!("backend       {name}: {built}\n");

@@ -18,6 +18,14 @@ pub fn of_this_process(parallel: &Parallel) -> Result<Option<Mesh>, ParallelErro
     }
 }
 
+#[cfg(feature = "mpi")]
+fn mpi(parallel: &Parallel) -> Result<Option<Mesh>, ParallelError> {
+    let deadline = std::time::Duration::from_secs_f64(parallel.deadline);
+    let world = burn_longnet::ring::MpiComm::world(deadline)?;
+    Mesh::new(world, parallel).map(Some)
+}
+
+#[cfg(not(feature = "mpi"))]
 fn mpi(_: &Parallel) -> Result<Option<Mesh>, ParallelError> {
     Err(ParallelError::NotBuilt)
 }
