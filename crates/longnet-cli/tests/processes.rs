@@ -86,6 +86,10 @@ fn as_many_processes_as_ranks_are_asked_for() {
         !output.status.success() && error.contains("are 4 ranks, but there are 2"),
         "{error}"
     );
+    // Alone, without mpirun, it says how to start it.
+    let sets = ["parallel.data=2", "parallel.engine=mpi"];
+    let error = place.bad(2, &learned::args("train.run_dir=x", &sets, &[]));
+    assert!(error.contains("mpirun -n 2 longnet train"), "{error}");
     assert!(!place.path("x").exists());
 }
 
