@@ -509,10 +509,8 @@ fn segments_inside_of_shards_send_nothing() {
 fn one_message_a_hop_and_direction() {
     let case = Case::new("dense", Pattern::dense(2, false), 64);
     let (_, traffic) = ringed(&case, &Numbers::new(&case), Layout::Striped, 4);
-    for rank in 0..4 {
-        assert_eq!(traffic[0][rank].messages, 3);
-        assert_eq!(traffic[1][rank].messages, 3 + 3 + 3);
-    }
+    assert!(traffic[0].iter().all(|sent| sent.messages == 3));
+    assert!(traffic[1].iter().all(|sent| sent.messages == 3 + 3 + 3));
 }
 
 #[test]
