@@ -46,9 +46,9 @@ pub enum Pass {
 pub struct Tiles {
     /// Rows of a tile.
     pub rows: usize,
-    /// Rows of the other side that are staged at a time, a multiple of 8.
+    /// Rows of the other side that are staged at a time: a multiple of 8, and no more than there are units.
     pub stage: usize,
-    /// Units that share a row.
+    /// Units that share a row: there are `rows / each * split` of them.
     pub split: usize,
     /// Rows that a unit holds, a divisor of `rows`.
     pub each: usize,
@@ -92,15 +92,14 @@ impl Routine {
             sizes.push(1);
         }
         let [rows, stage, split, each] = sizes.try_into().ok()?;
-        let right = ![rows, stage, split, each].contains(&0)
-            && stage.is_multiple_of(8)
-            && rows.is_multiple_of(each);
-        right.then_some(Self::Unit(Tiles {
+        let tiles = Tiles {
             rows,
             stage,
             split,
             each,
-        }))
+        };
+        tiles.divide().ok()?;
+        Some(Self::Unit(tiles))
     }
 }
 
@@ -180,12 +179,45 @@ impl Tiles {
         tiles
     }
 
-    /// The blueprint, if the device holds it.
+    /// Units of a cube, if the sizes divide each other.
+    fn divide(&self) -> Result<usize, Declined> {
+        let Self {
+            rows,
+            stage,
+            split,
+            each,
+        } = *self;
+        if [rows, stage, split, each].contains(&0)
+            || !stage.is_multiple_of(8)
+            || !rows.is_multiple_of(each)
+        {
+            return Err(Declined(format!(
+                "tiles of {rows} rows, {each} a unit, {split} units a row, {stage} rows staged: none may be 0, \
+                 staged rows are a multiple of 8, and a tile's rows a multiple of a unit's"
+            )));
+        }
+        Ok(rows / each * split)
+    }
+
+    /// Whether the kernels take these sizes: each unit brings what comes beside a staged row, its label, lse and
+    /// delta, for one row at most.
+    fn check(&self) -> Result<(), Declined> {
+        let (units, stage) = (self.divide()?, self.stage);
+        match units < stage {
+            true => Err(Declined(format!(
+                "a tile has {units} units for {stage} staged rows, it takes one each"
+            ))),
+            false => Ok(()),
+        }
+    }
+
+    /// The blueprint, if the kernels take it and the device holds it.
     fn within(
         &self,
         problem: &Problem,
         hardware: &HardwareProperties,
     ) -> Result<Blueprint, Declined> {
+        self.check()?;
         let blueprint = self.blueprint(problem);
         let (memory, units) = (blueprint.shared_memory(), blueprint.units());
         for (what, needs, has) in [
@@ -434,6 +466,47 @@ mod tests {
             "unit:32,16,x",
         ] {
             assert_eq!(Routine::named(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn tiles_of_wrong_sizes_are_declined() {
+        let check = |rows, stage, split, each| {
+            let tiles = Tiles {
+                rows,
+                stage,
+                split,
+                each,
+            };
+            tiles.check().map_err(|declined| declined.0)
+        };
+        for (rows, stage, split, each) in [
+            (64, 32, 1, 1),
+            (64, 32, 1, 2),
+            (64, 32, 2, 4),
+            (32, 16, 2, 2),
+        ] {
+            assert_eq!(check(rows, stage, split, each), Ok(()));
+        }
+        let Some(Routine::Unit(few)) = Routine::named("unit:64,32,1,4") else {
+            panic!("it has a name");
+        };
+        assert_eq!(
+            few.check().unwrap_err().0,
+            "a tile has 16 units for 32 staged rows, it takes one each"
+        );
+        for (rows, stage, split, each) in [
+            (0, 8, 1, 1),
+            (64, 0, 1, 1),
+            (64, 8, 0, 1),
+            (64, 8, 1, 0),
+            (64, 12, 1, 1),
+            (64, 8, 1, 3),
+        ] {
+            let reason = check(rows, stage, split, each).unwrap_err();
+            let sizes =
+                format!("tiles of {rows} rows, {each} a unit, {split} units a row, {stage}");
+            assert!(reason.starts_with(&sizes), "{reason}");
         }
     }
 }
