@@ -7,7 +7,7 @@ use super::mask::*;
 use super::rows::*;
 use super::stage::*;
 use crate::rules::{Args, dropout_factor, dropout_key};
-use crate::walk::{Role, Rows, bias_index, final_branch, ranges, slot_of, tile, zero_keys};
+use crate::walk::{Role, Rows, bias_of, final_branch, ranges, slot_of, tile, zero_keys};
 use cubecl::prelude::*;
 
 /// Out and lse of a tile of queries; as [`crate::unit::attention()`], `out` and `partial_out` in pairs of
@@ -101,12 +101,16 @@ pub fn attention<E: Float, O: Float>(
     let (number, begin, end) = seek(
         table,
         &tile,
+        bias,
+        batch,
+        head,
         from_range,
         to_range,
         0u32,
         last,
+        args.empty,
         Rows::Queries,
-        blocks,
+        blueprint,
     );
     let (mut number, mut begin, mut end) = (number, begin, end);
 
@@ -209,12 +213,16 @@ pub fn attention<E: Float, O: Float>(
                 let (a, b, c) = seek(
                     table,
                     &tile,
+                    bias,
+                    batch,
+                    head,
                     number + 1,
                     to_range,
                     0u32,
                     last,
+                    args.empty,
                     Rows::Queries,
-                    blocks,
+                    blueprint,
                 );
                 next_number = a;
                 next = b;
@@ -290,8 +298,8 @@ pub fn attention<E: Float, O: Float>(
                 &own, &queries, own_row, &keys, at, tiles, columns, depth, k_line, resident,
             );
             if comptime!(blueprint.bias) {
-                let place = bias_index(table, head, number, Rows::Queries) as usize;
-                let of_range = bias[batch as usize * bias.stride(0) + place] * f32::new(LOG2_E);
+                let of_range =
+                    bias_of(bias, table, batch, head, number, Rows::Queries) * f32::new(LOG2_E);
                 add_bias(&mut scores, scale, of_range, blueprint);
             }
             let mut partial = begin + columns as u32 > end;

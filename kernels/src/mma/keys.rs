@@ -7,7 +7,7 @@ use super::mask::*;
 use super::rows::*;
 use super::stage::*;
 use crate::rules::{Args, dropout_factor, dropout_key};
-use crate::walk::{Role, Rows, Tile, bias_index, final_branch, ranges, slot_of, tile};
+use crate::walk::{Role, Rows, Tile, bias_of, final_branch, ranges, slot_of, tile};
 use cubecl::prelude::*;
 
 /// What two neighbouring queries bring beside their rows.
@@ -271,12 +271,16 @@ pub fn key_gradients<E: Float, O: Float>(
         let (number, begin, end) = seek(
             table,
             &tile,
+            bias,
+            batch,
+            head,
             from_range,
             to_range,
             low,
             tile.q_high,
+            args.empty,
             Rows::Keys,
-            blocks,
+            blueprint,
         );
         let (mut number, mut begin, mut end) = (number, begin, end);
         let mut at = 0usize;
@@ -327,12 +331,16 @@ pub fn key_gradients<E: Float, O: Float>(
                     let (a, b, c) = seek(
                         table,
                         &tile,
+                        bias,
+                        batch,
+                        head,
                         number + 1,
                         to_range,
                         low,
                         tile.q_high,
+                        args.empty,
                         Rows::Keys,
-                        blocks,
+                        blueprint,
                     );
                     next_number = a;
                     next = b;
@@ -404,8 +412,7 @@ pub fn key_gradients<E: Float, O: Float>(
                     &own, &keys, own_row, &queries, at, tiles, columns, depth, k_line, resident,
                 );
                 if comptime!(blueprint.bias) {
-                    let place = bias_index(table, head, number, Rows::Keys) as usize;
-                    let of_range = bias[batch as usize * bias.stride(0) + place];
+                    let of_range = bias_of(bias, table, batch, head, number, Rows::Keys);
                     add_bias(&mut scores, scale, of_range * f32::new(LOG2_E), blueprint);
                 }
                 let mut partial = false;

@@ -8,7 +8,7 @@ use super::rows::*;
 use super::stage::*;
 use crate::rules::{Args, dropout_factor, dropout_key};
 use crate::walk::{
-    Role, Rows, bias_index, class_of, final_branch, ranges, slot_of, tile, zero_keys,
+    Role, Rows, bias_index, bias_of, class_of, final_branch, ranges, slot_of, tile, zero_keys,
 };
 use cubecl::prelude::*;
 
@@ -110,12 +110,16 @@ pub fn query_gradients<E: Float, O: Float>(
     let (first_number, first_begin, first_end) = seek(
         table,
         &tile,
+        bias,
+        batch,
+        head,
         from_range,
         to_range,
         0u32,
         last,
+        args.empty,
         Rows::Queries,
-        blocks,
+        blueprint,
     );
 
     clear_tail::<E>(&mut queries, rows, d, blueprint);
@@ -273,12 +277,16 @@ pub fn query_gradients<E: Float, O: Float>(
                     let (a, b, c) = seek(
                         table,
                         &tile,
+                        bias,
+                        batch,
+                        head,
                         number + 1,
                         to_range,
                         0u32,
                         last,
+                        args.empty,
                         Rows::Queries,
-                        blocks,
+                        blueprint,
                     );
                     next_number = a;
                     next = b;
@@ -354,8 +362,7 @@ pub fn query_gradients<E: Float, O: Float>(
                     &own, &queries, own_row, &keys, at, tiles, columns, depth, k_line, resident,
                 );
                 if comptime!(blueprint.bias) {
-                    let place = bias_index(table, head, number, Rows::Queries) as usize;
-                    let of_range = bias[batch as usize * bias.stride(0) + place];
+                    let of_range = bias_of(bias, table, batch, head, number, Rows::Queries);
                     add_bias(&mut scores, scale, of_range * f32::new(LOG2_E), blueprint);
                 }
                 let mut partial = begin + columns as u32 > end;

@@ -12,6 +12,9 @@ use longnet_pattern::{
 use reference::{Problem, error};
 use run::{Device, Half, Layout, Way};
 
+/// The key block that a bias hides from all queries.
+const HIDDEN_BLOCK: usize = 2;
+
 /// Numbers of about unit variance, the same in every run.
 fn numbers(count: usize, seed: u64) -> Vec<f64> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -77,6 +80,12 @@ impl Case {
             bias: schedule.mask().filter(|_| self.bias).map(|mask| {
                 let mut bias = numbers(self.batch * mask.blocks(), 6);
                 bias[1] = f64::NEG_INFINITY;
+                let rows = (0..heads).flat_map(|h| (0..mask.grid().q_blocks).map(move |i| (h, i)));
+                for at in rows.filter_map(|(h, i)| mask.bias_index(h, i, HIDDEN_BLOCK)) {
+                    for bias in bias.chunks_exact_mut(mask.blocks()) {
+                        bias[at] = f64::NEG_INFINITY;
+                    }
+                }
                 bias.iter().map(|&x| x as f32 as f64).collect()
             }),
             mix: self.mix,
@@ -87,14 +96,20 @@ impl Case {
             dlse: numbers(self.batch * heads * n_q, 5),
             schedule,
         };
-        // What labels hide may hold anything.
-        if let Some((_, labels)) = &problem.labels {
-            for (tensor, width) in [(&mut problem.k, self.d), (&mut problem.v, self.d_v)] {
-                for (at, row) in tensor.chunks_exact_mut(width).enumerate() {
-                    let batch = at / n_k / kv_heads;
-                    if labels[batch * n_k + at % n_k] == HIDDEN {
-                        row.fill(f64::NAN);
-                    }
+        // What labels or a bias hide may hold anything.
+        let hidden = problem.bias.as_ref().zip(problem.schedule.mask());
+        let hidden = hidden.map(|(_, mask)| mask.grid().k_block);
+        let hidden = hidden.map(|length| HIDDEN_BLOCK * length..(HIDDEN_BLOCK + 1) * length);
+        for (tensor, width) in [(&mut problem.k, self.d), (&mut problem.v, self.d_v)] {
+            for (at, row) in tensor.chunks_exact_mut(width).enumerate() {
+                let (batch, key) = (at / n_k / kv_heads, at % n_k);
+                let labels = problem.labels.as_ref();
+                let by_label =
+                    labels.is_some_and(|(_, labels)| labels[batch * n_k + key] == HIDDEN);
+                let position = self.span.k_start + key;
+                let by_bias = hidden.as_ref().is_some_and(|keys| keys.contains(&position));
+                if by_label || by_bias {
+                    row.fill(f64::NAN);
                 }
             }
         }

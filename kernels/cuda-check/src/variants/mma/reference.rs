@@ -73,9 +73,13 @@ impl Problem {
                         Some((q, k)) => labels_match(q[b * n_q + i], k[b * n_k + j]),
                         None => true,
                     };
+                    let shown = |j: usize| {
+                        let bias = self.bias_at(b, h, i, j);
+                        bias.is_none_or(|(_, value)| value != f64::NEG_INFINITY)
+                    };
                     let seen: Vec<(usize, usize)> = (0..n_k)
                         .map(|j| (j, self.schedule.multiplicity(h, i, j)))
-                        .filter(|&(j, m)| m > 0 && visible(j))
+                        .filter(|&(j, m)| m > 0 && visible(j) && shown(j))
                         .collect();
                     let zeros: Vec<usize> = (0..branches)
                         .map(|branch| self.schedule.zero_keys(branch, h, i))
