@@ -5,9 +5,30 @@
 use libfuzzer_sys::fuzz_target;
 use longnet_train::data::tokenizer::FileTokenizer;
 use longnet_train::data::{Decoder, Tokenizer};
+use std::panic::{PanicHookInfo, set_hook};
+use std::sync::{Mutex, PoisonError};
+
+/// What the last panic said, and where it was.
+static LAST: Mutex<String> = Mutex::new(String::new());
+
+fn remember(panic: &PanicHookInfo<'_>) {
+    *LAST.lock().unwrap_or_else(PoisonError::into_inner) = panic.to_string();
+}
+
+/// Prints the last panic when it unwinds the target itself.
+struct Tell;
+
+impl Drop for Tell {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", LAST.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+}
 
 // The tokenizers crate panics on some files, which must become an error: only a panic that nobody catches counts.
-fuzz_target!(init: std::panic::set_hook(Box::new(|_| {})), |bytes: &[u8]| {
+fuzz_target!(init: set_hook(Box::new(remember)), |bytes: &[u8]| {
+    let _tell = Tell;
     let Ok(tokenizer) = FileTokenizer::parse("fuzz", bytes.to_vec(), None) else {
         return;
     };
