@@ -34,10 +34,12 @@ pub(crate) fn labels(
     (q.into_buffer_arg(), k.into_buffer_arg())
 }
 
-/// The integers that index every one of `tensors`, with their sizes of an element.
+/// The integers that index every one of `tensors`, with their sizes of an element, and count its elements: a
+/// broadcast view has more of them than memory.
 pub(crate) fn address(tensors: &[(&TensorBinding, usize)]) -> AddressType {
-    let each = tensors
-        .iter()
-        .map(|(t, size)| t.required_address_type(*size));
+    let each = tensors.iter().map(|(t, size)| {
+        let elements = AddressType::from_len(t.size());
+        t.required_address_type(*size).max(elements)
+    });
     each.max().unwrap_or_default()
 }
