@@ -25,6 +25,7 @@ use cubecl_server::memory_management::{
     ManagedMemoryHandle, ManagedMemoryId, MemoryAllocationMode, StreamMemoryReport,
 };
 use cubecl_server::storage::{BytesStorage, ComputeStorage, ManagedResource};
+use cubecl_server::timestamp_profiler::TimestampProfiler;
 
 use crate::device::target_properties;
 use crate::emulate::{Argument, Kernel, Order};
@@ -95,6 +96,8 @@ struct EmulatedServer {
     allocations: HashMap<ManagedMemoryId, Allocation>,
     /// The first launch that failed. What follows cannot be relied on.
     failure: Option<String>,
+    /// The host's time, which says nothing about a GPU's: for tuners, which measure.
+    profiler: TimestampProfiler,
 }
 
 impl std::fmt::Debug for EmulatedServer {
@@ -123,6 +126,7 @@ impl EmulatedServer {
             utilities: Arc::new(utilities),
             allocations: HashMap::new(),
             failure: None,
+            profiler: TimestampProfiler::default(),
         }
     }
 
@@ -397,17 +401,15 @@ impl Server for EmulatedServer {
     }
 
     fn start_profile(&mut self, _stream_id: StreamId) -> Result<ProfilingToken, ServerError> {
-        Err(failed("time is not emulated".into()))
+        Ok(self.profiler.start())
     }
 
     fn end_profile(
         &mut self,
         _stream_id: StreamId,
-        _token: ProfilingToken,
+        token: ProfilingToken,
     ) -> Result<ProfileDuration, ProfileError> {
-        Err(ProfileError::NotRegistered {
-            backtrace: BackTrace::capture(),
-        })
+        self.profiler.stop(token)
     }
 
     fn allocation_mode(&mut self, _mode: MemoryAllocationMode, _stream_id: StreamId) {}
