@@ -49,6 +49,13 @@ struct Ended {
 impl Job {
     /// Starts `ranks` processes and reads which ones they are.
     fn start(ranks: usize, task: &str, deadline: Duration) -> Self {
+        let program = env!("CARGO_BIN_EXE_mpi_rank");
+        let ms = deadline.as_millis().to_string();
+        Self::launch(ranks, &["-n", &ranks.to_string(), program, task, &ms])
+    }
+
+    /// As [`start`](Self::start), with these arguments of `mpirun`.
+    fn launch(ranks: usize, args: &[&str]) -> Self {
         let mut mpirun = Command::new("mpirun")
             // Open MPI asks before it starts more ranks than cores, or as root.
             .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
@@ -57,13 +64,7 @@ impl Job {
             .env("RUST_BACKTRACE", "0")
             // The ranks share the cores.
             .env("RAYON_NUM_THREADS", "1")
-            .args([
-                "-n",
-                &ranks.to_string(),
-                env!("CARGO_BIN_EXE_mpi_rank"),
-                task,
-            ])
-            .arg(deadline.as_millis().to_string())
+            .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -259,6 +260,19 @@ fn a_killed_rank_ends_the_job() {
             ended.took
         ));
     }
+}
+
+#[test]
+fn a_process_that_never_starts_ends_the_job_within_the_deadline() {
+    if !mpirun() {
+        return;
+    }
+    let deadline = Duration::from_millis(500);
+    let program = env!("CARGO_BIN_EXE_mpi_rank");
+    let one = ["-n", "1", program, "operations", "500", ":"];
+    let other = ["-n", "1", "sleep", "20"];
+    let job = Job::launch(0, &[&one[..], &other].concat());
+    fails(job, deadline, &["has not started within 500ms"]);
 }
 
 /// Takes 8 GiB: `cargo test -p longnet-tests --features mpi --release --test mpi -- --ignored`.

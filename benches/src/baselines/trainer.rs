@@ -9,7 +9,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_longnet::model::LongNetLM;
 use longnet_train::backend::prepare_process;
 use longnet_train::config::Config;
-use longnet_train::optim::{optimizer, scale_and_clip};
+use longnet_train::optim::{norm, optimizer, scale_and_clip};
 use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
@@ -84,7 +84,8 @@ impl OursTrainer {
         let value = loss.clone().into_scalar();
         self.losses.borrow_mut().push(value);
         let grads = GradientsParams::from_grads(loss.backward(), &model);
-        let (grads, _) = scale_and_clip(&model, grads, 1.0, self.config.train.clip);
+        let norm = norm(&model, &grads);
+        let grads = scale_and_clip(&model, grads, 1.0, norm, self.config.train.clip);
         let model = self.optimizer.step(self.config.train.lr, model, grads);
         self.model = Some(model);
     }

@@ -42,13 +42,15 @@ pub fn run(args: PlanArgs) -> Result<(), Failure> {
         );
     }
     if let Some(link) = args.link {
-        let attention = plan.ring.map_or(0.0, |ring| ring.sent);
+        let attention = match plan.ring {
+            Some(ring) => format!("{:.3} s of keys and values", ring.sent / link),
+            None => "keys and values not counted".into(),
+        };
         text += &format!(
-            "sending            {:.3} s of a step at {}/s: {:.3} s of gradients and weights, {:.3} s of keys and values\n",
-            (plan.sent + attention) / link,
+            "sending            {:.3} s of a step at {}/s: {:.3} s of gradients and weights, {attention}\n",
+            (plan.sent + plan.ring.map_or(0.0, |ring| ring.sent)) / link,
             bytes(link),
             plan.sent / link,
-            attention / link,
         );
         if let Some(rate) = args.flops {
             let step = plan.flops.total() * plan.tokens as f64;
@@ -74,7 +76,7 @@ not counted: the system may drop it. FLOPs are the model's: what is computed aga
 
 const SHARDED: &str = "
 A projection for several devices: weights and gradients are whole on each, the optimiser's state too unless
-parallel.zero shares it. What they send is exact. Of the memory, keys and values of others are a bound, as if
+parallel.zero shares it. Keys and values sent are the most of the first, middle and last rank. Of the memory, keys and values of others are a bound, as if
 all that the dilation keeps came at once, and not counted for layers that are not dilated. The speed is that
 of devices which never wait for each other.
 ";

@@ -31,7 +31,11 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
     let mesh = parallel::of_this_process(&config.parallel).map_err(|e| blame(e.into()))?;
     let processes = Processes(mesh.as_ref());
     let backend = &args.backend.backend;
-    let device = backend::device_of_rank(backend, parallel::rank_on_this_machine());
+    let number = match mesh {
+        None => 0,
+        Some(_) => parallel::rank_on_this_machine(),
+    };
+    let device = backend::device_of_rank(backend, number);
     let device = processes.agree(device.map_err(Failure::from))?;
     let threads = match mesh {
         None => 1..config.parallel.ranks(),
@@ -42,36 +46,30 @@ pub fn run(args: TrainArgs) -> Result<(), Failure> {
     devices.extend(others.collect::<Result<Vec<_>, _>>()?);
 
     let run = Path::new(&config.train.run_dir);
-    let found = match processes.leads() {
+    // It reads all of the newest checkpoint.
+    let found = processes.patiently(|| match processes.leads() {
         true => find(&args, run).map_err(|error| match error {
             Failure::Checkpoint(error) => blame(error.into()),
             other => other,
         }),
         false => Ok((None, None)),
-    };
+    })?;
     let (held, point) = processes.agree(found)?;
     let point = match &mesh {
         None => point,
         Some(mesh) => {
             let folder = point.as_ref().map(|point| point.folder().to_path_buf());
             let folders = mesh.exchange(folder).map_err(|e| blame(e.into()))?;
-            let other = || match &folders[0] {
-                Some(folder) => Resume::From(folder.clone()).point(run, |_| ()),
-                None => Ok(None),
+            let point = match (point, &folders[0]) {
+                (None, Some(folder)) => Point::verified(folder).map(Some),
+                (point, _) => Ok(point),
             };
-            let point = match point {
-                None => other().map_err(Failure::from),
-                point => Ok(point),
-            };
-            processes.agree(point)?
+            processes.agree(point.map_err(Failure::from))?
         }
     };
     // Reading the text may take some ranks longer than others.
     let prepare = || Prepared::new(resolved.clone(), &device, point);
-    let prepared = match &mesh {
-        None => prepare(),
-        Some(mesh) => mesh.patiently(prepare).map_err(|e| blame(e.into()))?,
-    };
+    let prepared = processes.patiently(prepare)?;
     let prepared = processes.agree(prepared.map_err(blame))?;
     if args.dry_run {
         let steps = config.train.steps;
@@ -178,6 +176,14 @@ impl Processes<'_> {
     /// Whether this one writes and prints.
     fn leads(&self) -> bool {
         self.0.is_none_or(Mesh::leads)
+    }
+
+    /// What `work` returns, which may take longer than ranks wait for each other.
+    fn patiently<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, TrainError> {
+        match self.0 {
+            None => Ok(work()),
+            Some(mesh) => Ok(mesh.patiently(work)?),
+        }
     }
 
     /// `result`, if it is good on all of them. The first one with an error tells it.

@@ -39,7 +39,7 @@ impl FromStr for Resume {
     }
 }
 
-/// A whole checkpoint to go on from: each of its files was compared with its hash.
+/// A whole checkpoint to go on from: each of its files was compared with its hash, by one rank where there are several.
 #[derive(Debug)]
 pub struct Point {
     folder: PathBuf,
@@ -133,8 +133,17 @@ fn newest(
 
 impl Point {
     fn open(folder: &Path) -> Result<Self, OpenError> {
+        Manifest::read(folder)?.verify(folder)?;
+        Self::verified(folder)
+    }
+
+    /// The checkpoint in `folder`, which another rank has compared with its hashes.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read here.
+    pub fn verified(folder: &Path) -> Result<Self, OpenError> {
         let manifest = Manifest::read(folder)?;
-        manifest.verify(folder)?;
         for part in [CONFIG, MODEL, OPTIMIZER, super::STATE] {
             if !manifest.files.contains_key(part) {
                 let (path, part) = (folder.into(), part.into());

@@ -4,43 +4,47 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
-/// Multiplies `grads` by `scale` and then, if their norm over all parameters of `model` exceeds
-/// `max`, by what brings it to `max` (0: no limit). Returns the norm before clipping.
+/// The norm of `grads` over all parameters of `model`.
+pub fn norm<M: Module>(model: &M, grads: &GradientsParams) -> f64 {
+    let mut squares = Squares {
+        grads,
+        sums: Vec::new(),
+    };
+    model.visit(&mut squares);
+    match squares.sums.is_empty() {
+        true => 0.0,
+        false => {
+            let sum: f64 = Tensor::cat(squares.sums, 0).sum().into_scalar();
+            sum.sqrt()
+        }
+    }
+}
+
+/// Multiplies `grads` by `scale` and then, if `norm`, which they have after that, exceeds `max`, by what brings it to
+/// `max` (0: no limit).
 ///
 /// Burn clips each tensor for itself, which changes the direction of the step.
 pub fn scale_and_clip<M: Module>(
     model: &M,
     grads: GradientsParams,
     scale: f64,
+    norm: f64,
     max: f64,
-) -> (GradientsParams, f64) {
-    let mut squares = Squares {
-        grads: &grads,
-        sums: Vec::new(),
-    };
-    model.visit(&mut squares);
-    if squares.sums.is_empty() {
-        return (grads, 0.0);
-    }
-    let norm = scale
-        * Tensor::cat(squares.sums, 0)
-            .sum()
-            .into_scalar::<f64>()
-            .sqrt();
+) -> GradientsParams {
     let clip = if max > 0.0 && norm > max {
         max / norm
     } else {
         1.0
     };
     if scale * clip == 1.0 {
-        return (grads, norm);
+        return grads;
     }
     let mut scaled = Scale {
         grads,
         factor: scale * clip,
     };
     model.visit(&mut scaled);
-    (scaled.grads, norm)
+    scaled.grads
 }
 
 struct Squares<'a> {
@@ -96,6 +100,17 @@ mod tests {
         GradientsParams::from_grads(sum.mul_scalar(value).backward(), model)
     }
 
+    /// As a step does it, with the norm before clipping.
+    fn clipped(
+        grads: GradientsParams,
+        model: &Two,
+        scale: f64,
+        max: f64,
+    ) -> (GradientsParams, f64) {
+        let norm = scale * norm(model, &grads);
+        (scale_and_clip(model, grads, scale, norm, max), norm)
+    }
+
     fn first(grads: &GradientsParams, layer: &Linear) -> f64 {
         let grad = grads.get::<2>(layer.weight.id).unwrap();
         grad.slice([0..1, 0..1]).into_scalar::<f64>()
@@ -106,21 +121,21 @@ mod tests {
         let model = two();
         // 6 and 8 weights, each with gradient 3.
         let norm = 3.0 * 14f64.sqrt();
-        let (clipped, measured) = scale_and_clip(&model, grads(&model, 3.0), 1.0, 1.0);
+        let (cut, measured) = clipped(grads(&model, 3.0), &model, 1.0, 1.0);
         assert!((measured - norm).abs() < 1e-5, "{measured}");
         for layer in [&model.a, &model.b] {
-            assert!((first(&clipped, layer) - 3.0 / norm).abs() < 1e-6);
+            assert!((first(&cut, layer) - 3.0 / norm).abs() < 1e-6);
         }
-        let (kept, _) = scale_and_clip(&model, grads(&model, 3.0), 1.0, norm + 1.0);
+        let (kept, _) = clipped(grads(&model, 3.0), &model, 1.0, norm + 1.0);
         assert_eq!(first(&kept, &model.a), 3.0);
-        let (unlimited, _) = scale_and_clip(&model, grads(&model, 3.0), 1.0, 0.0);
+        let (unlimited, _) = clipped(grads(&model, 3.0), &model, 1.0, 0.0);
         assert_eq!(first(&unlimited, &model.b), 3.0);
     }
 
     #[test]
     fn accumulated_gradients_are_averaged_before_they_are_clipped() {
         let model = two();
-        let (averaged, measured) = scale_and_clip(&model, grads(&model, 3.0), 0.5, 100.0);
+        let (averaged, measured) = clipped(grads(&model, 3.0), &model, 0.5, 100.0);
         assert!((measured - 1.5 * 14f64.sqrt()).abs() < 1e-5, "{measured}");
         assert_eq!(first(&averaged, &model.b), 1.5);
     }
@@ -128,7 +143,7 @@ mod tests {
     #[test]
     fn a_norm_that_is_not_finite_is_reported() {
         let model = two();
-        let (_, measured) = scale_and_clip(&model, grads(&model, f64::NAN), 1.0, 1.0);
+        let (_, measured) = clipped(grads(&model, f64::NAN), &model, 1.0, 1.0);
         assert!(measured.is_nan());
     }
 }

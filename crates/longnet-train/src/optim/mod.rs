@@ -7,7 +7,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use clip::scale_and_clip;
+pub use clip::{norm, scale_and_clip};
 pub use settings::Settings;
 
 use crate::config::sections::{OptimizerKind, Train};

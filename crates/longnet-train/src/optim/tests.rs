@@ -124,6 +124,78 @@ fn with_every_optimizer_a_restored_state_makes_the_same_steps_bit_for_bit() {
     }
 }
 
+/// The gradients of every second parameter.
+fn share(model: &Small, gradients: GradientsParams, rank: usize) -> GradientsParams {
+    struct Share(GradientsParams, GradientsParams, Vec<u64>);
+    impl ModuleVisitor for Share {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let gradient = self.0.remove::<D>(param.id);
+            if let Some(gradient) = gradient.filter(|_| self.2.contains(&param.id.val())) {
+                self.1.register(param.id, gradient);
+            }
+        }
+    }
+    let mut share = Share(gradients, GradientsParams::new(), ids(model, rank));
+    model.visit(&mut share);
+    share.1
+}
+
+/// The ids of every second parameter.
+fn ids(model: &Small, rank: usize) -> Vec<u64> {
+    struct Ids(Vec<u64>);
+    impl ModuleVisitor for Ids {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.push(param.id.val());
+        }
+    }
+    let mut ids = Ids(Vec::new());
+    model.visit(&mut ids);
+    ids.0.into_iter().skip(rank).step_by(2).collect()
+}
+
+#[test]
+fn with_every_optimizer_shares_of_the_state_make_the_whole_and_are_taken_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("optimizer.bpk");
+    for train in all().into_iter().map(train) {
+        let kind = train.optimizer;
+        let mut model = Small::new();
+        let mut whole = optimizer(&train, &model);
+        let mut shares = [0, 1].map(|_| optimizer(&train, &model));
+        for step in 0..3 {
+            for (rank, own) in shares.iter_mut().enumerate() {
+                let gradients = share(&model, model.gradients(1.0, step), rank);
+                let _ = own.step(1e-2, model.clone(), gradients);
+            }
+            let gradients = model.gradients(1.0, step);
+            model = whole.step(1e-2, model, gradients);
+        }
+        let bytes = shares.map(|own| own.into_bytes().unwrap().to_vec());
+        let merged = record::merged(bytes.into()).unwrap();
+        assert_eq!(merged.len(), whole.to_record().len(), "{kind:?}");
+        merged.save(&path).unwrap();
+        let mut merged = optimizer(&train, &model).load(&path).unwrap();
+        let mut shares = [0, 1].map(|rank| {
+            let ids = ids(&model, rank);
+            let some = record::load_some(&path, &|id| ids.contains(&id)).unwrap();
+            optimizer(&train, &model).load_record(some)
+        });
+        let (mut a, mut b, mut c) = (model.clone(), model.clone(), model);
+        for step in 3..7 {
+            let gradients = a.gradients(1.0, step);
+            a = whole.step(1e-2, a, gradients);
+            let gradients = b.gradients(1.0, step);
+            b = merged.step(1e-2, b, gradients);
+            let gradients = [0, 1].map(|rank| share(&c, c.gradients(1.0, step), rank));
+            for (own, gradients) in shares.iter_mut().zip(gradients) {
+                c = own.step(1e-2, c, gradients);
+            }
+        }
+        assert_eq!(a.weights(), b.weights(), "{kind:?}");
+        assert_eq!(a.weights(), c.weights(), "{kind:?}");
+    }
+}
+
 #[test]
 fn every_optimizer_lowers_a_loss() {
     for kind in all() {

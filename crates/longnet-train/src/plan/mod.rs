@@ -224,13 +224,15 @@ impl fmt::Display for Plan {
                 bytes(self.sent)
             )?;
         }
-        if let Some(ring) = self.ring.filter(|_| *devices > 1) {
-            writeln!(
+        match self.ring {
+            Some(ring) if *devices > 1 => writeln!(
                 f,
-                "                   {} of keys, values and their gradients at most, {} in the largest message",
+                "                   {} of keys, values and their gradients, the most of the first, middle and last rank, {} in the largest message",
                 bytes(ring.sent),
                 bytes(ring.message)
-            )?;
+            )?,
+            None => writeln!(f, "                   keys and values not counted")?,
+            _ => {}
         }
         let Moment {
             memory,

@@ -6,13 +6,13 @@ use super::passes::{Objective, Passes};
 use super::precision;
 use super::state::LearnerState;
 use super::{TrainError, Trainee};
-use crate::checkpoint::{Optimizer, Point};
+use crate::checkpoint::Point;
 use crate::config::Config;
 use crate::config::sections::OnNonFinite;
 use crate::data::Random;
 use crate::loader::Feed;
 use crate::metrics::Measured;
-use crate::optim::{optimizer, scale_and_clip};
+use crate::optim::{self, optimizer, scale_and_clip};
 use crate::schedule::{batch, context, learning_rate};
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
@@ -115,20 +115,16 @@ impl Learner {
         &self.optimizer
     }
 
-    /// The optimiser's state for a checkpoint: on rank 0 that of all parameters.
+    /// On rank 0 the shares of the optimiser's state, if it is shared.
     ///
     /// # Errors
     ///
     /// A rank does not come.
-    pub(super) fn whole_optimizer(&self) -> Result<Optimizer<'_>, ParallelError> {
-        let gathered = match &self.zero {
-            Some(zero) => zero.gather(&self.mesh, &self.optimizer)?,
-            None => None,
-        };
-        Ok(match gathered {
-            Some(record) => Optimizer::Gathered(record),
-            None => Optimizer::Own(&self.optimizer),
-        })
+    pub(super) fn shares(&self) -> Result<Option<Vec<Vec<u8>>>, ParallelError> {
+        match &self.zero {
+            Some(zero) => zero.gather(&self.mesh, &self.optimizer),
+            None => Ok(None),
+        }
     }
 
     /// Whether all ranks have the same weights still.
@@ -205,8 +201,10 @@ impl Learner {
                 }
             }
         };
-        // All ranks have the same gradients now, and so the same norm.
-        let (gradients, norm) = scale_and_clip(self.model(), gradients, factor, settings.clip);
+        // All ranks have the same gradients now; but a device need not add up twice alike.
+        let own = factor * optim::norm(self.model(), &gradients);
+        let norm = f64::from_bits(self.mesh.exchange(own.to_bits())?[0]);
+        let gradients = scale_and_clip(self.model(), gradients, factor, norm, settings.clip);
         let measured = Measured {
             grad_norm: norm,
             lr: learning_rate(settings, step),

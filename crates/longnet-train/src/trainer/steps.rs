@@ -1,8 +1,8 @@
 //! The loop over steps.
 
-use super::parallel::{Mesh, Start, Word, guarded};
+use super::parallel::{Mesh, Start, Word, Zero, guarded};
 use super::{Control, Learner, TrainError, Trainee};
-use crate::checkpoint::{self, Best, Contents, Point, Saved, State};
+use crate::checkpoint::{self, Best, Contents, Optimizer, Point, Saved, State};
 use crate::config::Resolved;
 use crate::data::{Cursor, Fingerprint, Mixture, Tokenizer, Windows};
 use crate::evaluate::Evaluation;
@@ -278,7 +278,8 @@ impl<'a> Fit<'a> {
             return Ok(());
         }
         let newest = self.newest.as_ref().map(|(step, _)| *step);
-        let start = Start::new(self.learner.model(), self.run.text.to_string(), newest);
+        let (config, text) = (&self.run.config.config, self.run.text.to_string());
+        let start = Start::new(config, self.learner.model(), text, newest);
         let newest = start.agree(mesh)?;
         self.newest = newest.map(|step| match self.newest.take() {
             Some((at, folder)) if at == step => (step, folder),
@@ -419,12 +420,12 @@ impl<'a> Fit<'a> {
 
     fn save(&mut self, is_best: bool) -> Result<PathBuf, TrainError> {
         self.learner.check_replicas()?;
-        let optimizer = self.learner.whole_optimizer()?;
+        let shares = self.learner.shares()?;
         let contents = self.lead.as_ref().map(|lead| Contents {
             config: &self.run.config,
             model: &self.learner.model().lm,
             averaged: self.learner.average(),
-            optimizer,
+            optimizer: Optimizer::Own(self.learner.optimizer()),
             tokenizer: lead.steps.tokenizer.file(),
             state: State {
                 step: self.learner.steps(),
@@ -437,7 +438,14 @@ impl<'a> Fit<'a> {
             },
         });
         let folder = self.run.folder();
-        let save = || contents.map(|contents| checkpoint::save(&folder, contents, is_best));
+        let save = || {
+            contents.map(|mut contents| {
+                if let Some(shares) = shares {
+                    contents.optimizer = Optimizer::Gathered(Zero::merged(shares)?);
+                }
+                Ok::<_, TrainError>(checkpoint::save(&folder, contents, is_best)?)
+            })
+        };
         let saved = self.run.mesh.patiently(save)?.transpose()?;
         let saved = saved.unwrap_or(Saved {
             folder: PathBuf::new(),

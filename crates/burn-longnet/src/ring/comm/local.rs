@@ -5,7 +5,7 @@ use super::group::{Group, nothing};
 use super::{Comm, CommError, catch};
 use std::collections::HashMap;
 use std::panic::resume_unwind;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 /// Ranks that are threads of one process.
@@ -92,6 +92,8 @@ struct State {
     sent: HashMap<(u64, usize), u64>,
     ended: Vec<bool>,
     waits_for: Vec<Option<usize>>,
+    /// Who issues a transfer between devices.
+    issues: Option<usize>,
 }
 
 /// The place of a message. There is at most one from one rank to another in an exchange.
@@ -186,12 +188,12 @@ impl Job {
         let receivers: Vec<_> = sends.iter().map(|&(to, _)| to).collect();
         let awaited = self.post(rank, operation, &members, sends, &wants)?;
         // Outside of the lock: a move between devices may take its time.
-        let moved = awaited.into_iter().map(|(slot, payload, want)| {
-            let payload = hand_over(payload, &want);
-            (slot, (operation.kind, payload))
-        });
-        let moved: Vec<_> = moved.collect();
         let place = Place { rank, operation };
+        let moved = awaited.into_iter().map(|(slot, payload, want)| {
+            let payload = self.hand_over(place, slot.to, payload, &want)?;
+            Ok((slot, (operation.kind, payload)))
+        });
+        let moved = moved.collect::<Result<Vec<_>, CommError>>()?;
         let early = {
             let mut state = self.state();
             state.letters.extend(moved);
@@ -203,16 +205,19 @@ impl Job {
         };
         let received = early.into_iter().zip(wants);
         let received = received.map(|(early, (from, want))| {
-            let early = early.map(|payload| hand_over(payload, &want));
-            (early, from, want)
+            let early = early.map(|payload| self.hand_over(place, from, payload, &want));
+            Ok((early.transpose()?, from, want))
         });
-        let received: Vec<_> = received.collect();
+        let received = received.collect::<Result<Vec<_>, CommError>>()?;
         Ok(Box::new(move || {
             let mut payloads = Vec::with_capacity(received.len());
             for (early, from, want) in received {
                 payloads.push(match early {
                     Some(payload) => payload,
-                    None => hand_over(self.receive(place, from)?, &want),
+                    None => {
+                        let payload = self.receive(place, from)?;
+                        self.hand_over(place, from, payload, &want)?
+                    }
                 });
             }
             for to in receivers {
@@ -343,6 +348,67 @@ impl Job {
         state.waits_for[rank] = None;
         result.map_err(|error| self.fail(&mut state, rank, error))
     }
+
+    /// The payload, where it is wanted; it is between this rank and `other`.
+    fn hand_over(
+        &self,
+        place: Place,
+        other: usize,
+        payload: Payload,
+        want: &Want,
+    ) -> Result<Payload, CommError> {
+        let (Payload::Tensor(t), Want::Exactly(e) | Want::Any(e)) = (&payload, want) else {
+            return Ok(payload);
+        };
+        let device = e.device.clone().inner();
+        if t.device() == device {
+            return Ok(payload);
+        }
+        if t.dims()[0] == 0 {
+            return Ok(Payload::Tensor(nothing(t.dtype(), &device)));
+        }
+        let turn = self.turn(place, other)?;
+        let moved = t.clone().to_device(&device);
+        self.state().issues = None;
+        drop(turn);
+        Ok(Payload::Tensor(moved))
+    }
+
+    /// Waits until this rank may issue a transfer, as long as it may wait for a rank: that which issues one may hang.
+    fn turn(&self, place: Place, other: usize) -> Result<MutexGuard<'static, ()>, CommError> {
+        let Place { rank, operation } = place;
+        let started = Instant::now();
+        loop {
+            let free = match ISSUE.try_lock() {
+                Ok(free) => Some(free),
+                Err(TryLockError::Poisoned(free)) => Some(free.into_inner()),
+                Err(TryLockError::WouldBlock) => None,
+            };
+            let mut state = self.state();
+            state.waits_for[rank] = None;
+            state.check_fault(rank)?;
+            if let Some(free) = free {
+                state.issues = Some(rank);
+                return Ok(free);
+            }
+            // If none of this job does, one of another job in this process.
+            let other = state.issues.filter(|by| *by != rank).unwrap_or(other);
+            if started.elapsed() >= self.deadline {
+                let late = CommError::Late {
+                    rank,
+                    other,
+                    operation: format!(
+                        "{operation}, with a transfer between devices before its own"
+                    ),
+                    deadline: self.deadline,
+                };
+                return Err(self.fail(&mut state, rank, late));
+            }
+            state.waits_for[rank] = Some(other);
+            drop(state);
+            std::thread::sleep(TURN);
+        }
+    }
 }
 
 /// A rank in an exchange.
@@ -385,18 +451,55 @@ impl Place {
 /// can wait for each other for ever.
 static ISSUE: Mutex<()> = Mutex::new(());
 
-/// The payload, where it is wanted.
-fn hand_over(payload: Payload, want: &Want) -> Payload {
-    let (Payload::Tensor(t), Want::Exactly(e) | Want::Any(e)) = (&payload, want) else {
-        return payload;
-    };
-    let device = e.device.clone().inner();
-    if t.device() == device {
-        return payload;
+/// How long a rank sleeps between two looks at whether it may issue a transfer.
+const TURN: Duration = Duration::from_micros(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transfer_that_hangs_holds_up_the_others_until_the_deadline() {
+        let deadline = Duration::from_millis(200);
+        let turn = |state: State| {
+            let job = Job {
+                deadline,
+                state: Mutex::new(state),
+                changed: Condvar::new(),
+            };
+            let operation = Operation {
+                group: 0,
+                number: 0,
+                kind: Kind::Barrier,
+            };
+            job.turn(Place { rank: 1, operation }, 0).map(|_| ())
+        };
+        let state = || State {
+            waits_for: vec![None; 3],
+            issues: Some(2),
+            ..State::default()
+        };
+        let hung = ISSUE.lock().unwrap();
+        let begun = Instant::now();
+        let late = turn(state()).unwrap_err();
+        assert!(begun.elapsed() >= deadline && begun.elapsed() < 20 * deadline);
+        assert!(
+            matches!(
+                &late,
+                CommError::Late {
+                    rank: 1,
+                    other: 2,
+                    ..
+                }
+            ),
+            "{late}"
+        );
+        let aborted = turn(State {
+            fault: Some((2, "it is out of luck".into())),
+            ..state()
+        });
+        assert!(matches!(aborted, Err(CommError::Aborted { by: 2, .. })));
+        drop(hung);
+        turn(state()).unwrap();
     }
-    if t.dims()[0] == 0 {
-        return Payload::Tensor(nothing(t.dtype(), &device));
-    }
-    let _issue = ISSUE.lock().unwrap_or_else(PoisonError::into_inner);
-    Payload::Tensor(t.clone().to_device(&device))
 }

@@ -1,6 +1,7 @@
 //! What ranks tell each other beside tensors.
 
 use super::{Mesh, ParallelError, fingerprint};
+use crate::config::Config;
 use burn::module::Module;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,7 @@ pub struct Word {
 /// Where a rank begins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::trainer) struct Start {
+    config: u32,
     weights: u32,
     text: String,
     /// The step of the newest checkpoint in the folder of the run.
@@ -25,8 +27,9 @@ pub(in crate::trainer) struct Start {
 }
 
 impl Start {
-    pub fn new<M: Module>(model: &M, text: String, newest: Option<usize>) -> Self {
+    pub fn new<M: Module>(config: &Config, model: &M, text: String, newest: Option<usize>) -> Self {
         Self {
+            config: alike(config),
             weights: fingerprint(model),
             text,
             newest,
@@ -37,12 +40,24 @@ impl Start {
     pub fn agree(self, mesh: &Mesh) -> Result<Option<usize>, ParallelError> {
         let all = mesh.exchange(self)?;
         let first = &all[0];
+        if let Some(rank) = all.iter().position(|start| start.config != first.config) {
+            return Err(ParallelError::Config { rank });
+        }
         let other = |start: &Self| (start.weights, &start.text) != (first.weights, &first.text);
         match all.iter().position(other) {
             Some(rank) => Err(ParallelError::Start { rank }),
             None => Ok(first.newest),
         }
     }
+}
+
+/// A hash of what `config` must have in common on all ranks: all but where hosts have their files, whose text is
+/// compared itself.
+fn alike(config: &Config) -> u32 {
+    let mut config = config.clone();
+    config.train.run_dir = String::new();
+    (config.data.root, config.data.paths) = (String::new(), Vec::new());
+    crc32c::crc32c(format!("{config:?}").as_bytes())
 }
 
 impl Mesh {
@@ -109,5 +124,41 @@ impl Mesh {
             let result = worker.join();
             Ok(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::nn::LinearConfig;
+    use burn::tensor::Device;
+    use burn_longnet::pattern::ring::Layout;
+    use burn_longnet::ring::LocalComm;
+
+    #[test]
+    fn ranks_with_other_configs_are_named_at_the_start() {
+        let mut config = Config::default();
+        config.parallel.ring = 2;
+        let model = LinearConfig::new(2, 2).init(&Device::default());
+        let error = |change: &(dyn Fn(&mut Config) + Sync)| {
+            let all = LocalComm::run(2, Duration::from_secs(20), |world| {
+                let mesh = Mesh::new(world, &config.parallel)?;
+                let mut config = config.clone();
+                if mesh.world.rank() == 1 {
+                    change(&mut config);
+                }
+                Start::new(&config, &model, "text".into(), None).agree(&mesh)
+            });
+            all.into_iter()
+                .map(|rank| rank.unwrap())
+                .collect::<Vec<_>>()
+        };
+        for rank in error(&|config| config.parallel.layout = Layout::Zigzag) {
+            assert!(matches!(rank, Err(ParallelError::Config { rank: 1 })));
+        }
+        // Hosts may have their files in different places.
+        for rank in error(&|config| config.data.root = "/elsewhere".into()) {
+            assert_eq!(rank.unwrap(), None);
+        }
     }
 }

@@ -12,12 +12,20 @@ pub enum ParallelError {
     Comm(#[from] CommError),
     /// Ranks are not where they should be.
     #[error(
-        "step {step}: the weights of rank {rank} are not those of rank 0: its memory or device may be damaged, or ranks run different programs; 'longnet train CONFIG --resume auto' goes on from the newest checkpoint, where they were equal"
+        "step {step}: the weights of rank {rank} are not those of rank 0: its memory or device may be damaged, or ranks run different programs or on different kinds of devices; 'longnet train CONFIG --resume auto' goes on from the newest checkpoint, where they were equal"
     )]
     Drift {
         /// Steps done.
         step: usize,
         /// A rank with other weights.
+        rank: usize,
+    },
+    /// Ranks that are told different things.
+    #[error(
+        "the config of rank {rank} is not that of rank 0; start all ranks with the same file and the same --set"
+    )]
+    Config {
+        /// A rank with another config.
         rank: usize,
     },
     /// Ranks that begin in different places.

@@ -5,12 +5,13 @@ use super::{Mesh, ParallelError};
 use crate::optim::record;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord};
+use burn::store::RecordError;
 use burn::tensor::{Shape, Tensor};
 use std::collections::BTreeMap;
 
 /// Values of one message of a rank, unless one tensor has more.
 const BUCKET: usize = 1 << 22;
-/// Bytes of one message of a rank when states are collected.
+/// Bytes of one round of messages of all ranks when states are collected.
 const CHUNK: usize = 16 << 20;
 
 /// Who steps which parameters: all ranks have the same weights, so all of them share.
@@ -115,7 +116,7 @@ impl Zero {
         (model, Ok(()))
     }
 
-    /// The whole state of the optimiser, on rank 0; None on the others.
+    /// Each rank's share of the state of the optimiser, on rank 0; None on the others.
     ///
     /// # Errors
     ///
@@ -124,19 +125,16 @@ impl Zero {
         &self,
         mesh: &Mesh,
         optimizer: &ModuleOptimizer,
-    ) -> Result<Option<OptimizerRecord>, ParallelError> {
-        let unreadable = |rank: usize| {
-            move |error: burn::store::RecordError| ParallelError::Message {
-                rank,
-                reason: error.to_string(),
-            }
-        };
-        let bytes = optimizer.into_bytes().map_err(unreadable(self.rank))?;
+    ) -> Result<Option<Vec<Vec<u8>>>, ParallelError> {
+        let bytes = optimizer
+            .into_bytes()
+            .map_err(|e| unreadable(self.rank, e))?;
         let lengths = mesh.exchange(bytes.len())?;
         let mut all: Vec<Vec<u8>> = vec![Vec::new(); lengths.len()];
         let most = lengths.iter().copied().max().unwrap_or(0);
-        for start in (0..most).step_by(CHUNK) {
-            let end = (start + CHUNK).min(bytes.len());
+        let length = CHUNK.div_ceil(lengths.len());
+        for start in (0..most).step_by(length) {
+            let end = (start + length).min(bytes.len());
             let chunk = bytes.get(start..end).unwrap_or_default().to_vec();
             let chunks = mesh.world.all_gather_bytes(chunk)?;
             if mesh.leads() {
@@ -145,10 +143,23 @@ impl Zero {
                 }
             }
         }
-        if !mesh.leads() {
-            return Ok(None);
-        }
-        record::merged(all).map(Some).map_err(unreadable(0))
+        Ok(mesh.leads().then_some(all))
+    }
+
+    /// The whole state of which these are the shares.
+    ///
+    /// # Errors
+    ///
+    /// One of them cannot be read.
+    pub fn merged(shares: Vec<Vec<u8>>) -> Result<OptimizerRecord, ParallelError> {
+        record::merged(shares).map_err(|e| unreadable(0, e))
+    }
+}
+
+fn unreadable(rank: usize, error: RecordError) -> ParallelError {
+    ParallelError::Message {
+        rank,
+        reason: error.to_string(),
     }
 }
 

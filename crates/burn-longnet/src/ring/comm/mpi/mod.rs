@@ -31,7 +31,8 @@ impl MpiComm {
     ///
     /// # Errors
     ///
-    /// If this process has used MPI before: it can be initialised only once.
+    /// If this process has used MPI before, which can be initialised only once, or if some process of the
+    /// job has not come to this call within `deadline`. End the process then: MPI may still be starting.
     pub fn world(deadline: Duration) -> Result<Arc<dyn Comm>, CommError> {
         let (orders, received) = mpsc::channel();
         let (started, start) = mpsc::sync_channel(1);
@@ -45,12 +46,19 @@ impl MpiComm {
         let thread = thread.map_err(|error| CommError::Setup {
             problem: format!("cannot start a thread: {error}"),
         })?;
-        let Ok((rank, world)) = start.recv() else {
-            return Err(CommError::Setup {
-                problem: "MPI was initialised before; make one world a process, and share it"
-                    .into(),
-            });
-        };
+        // MPI waits there for all processes, without an end.
+        let (rank, world) = start.recv_timeout(deadline).map_err(|error| {
+            let problem = match error {
+                RecvTimeoutError::Disconnected => {
+                    "MPI was initialised before; make one world a process, and share it".into()
+                }
+                RecvTimeoutError::Timeout => format!(
+                    "MPI has not started within {deadline:?}: some process has not come to its \
+                     start; look whether all of them run, and the same program, or raise the deadline"
+                ),
+            };
+            CommError::Setup { problem }
+        })?;
         let process = Process {
             rank,
             deadline,
