@@ -2,13 +2,14 @@
 
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use longnet_train::checkpoint::{self, Checkpoint, Contents, Optimizer, State};
+use longnet_train::checkpoint::{self, Checkpoint, Contents, Optimizer, Resume, State};
 use longnet_train::config::Resolved;
 use longnet_train::config::sections::Train;
 use longnet_train::data::Cursor;
 use longnet_train::optim::optimizer;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const CURSOR: Cursor = Cursor {
     epoch: 2,
@@ -21,18 +22,22 @@ fn linear(width: usize) -> Linear {
 }
 
 fn saved(run: &Path, step: usize, model: &Linear) -> PathBuf {
-    let sets = ["data.paths=a.txt".to_string()];
+    let state = State {
+        step,
+        cursor: CURSOR,
+        ..State::default()
+    };
+    saved_with(run, state, model, 3)
+}
+
+fn saved_with(run: &Path, state: State, model: &Linear, keep: usize) -> PathBuf {
+    let sets = ["data.paths=a.txt".into(), format!("train.keep={keep}")];
     let config = Resolved::load(None, &sets).unwrap();
     let mut optimizer = optimizer(&Train::default(), model);
     let grads = model.weight.val().sum().backward();
     let grads = burn::optim::GradientsParams::from_grads(grads, model);
     optimizer.step(1e-3, model.clone(), grads);
     fs::create_dir_all(run).unwrap();
-    let state = State {
-        step,
-        cursor: CURSOR,
-        ..State::default()
-    };
     let contents = Contents {
         tokenizer: None,
         config: &config,
@@ -150,4 +155,108 @@ fn what_was_just_written_stays_beside_later_ones_that_are_damaged() {
     assert!(folder.join("manifest.json").is_file());
     let latest = Checkpoint::latest(root.path(), &[]).unwrap();
     assert_eq!(latest.folder(), folder);
+}
+
+/// Where [`it_saves_again`] saves.
+const RUN: &str = "LONGNET_TEST_RUN";
+
+/// The process that the next test ends while it saves; nothing where that has not started it.
+#[test]
+fn it_saves_again() {
+    if let Some(run) = std::env::var_os(RUN) {
+        let state = State {
+            step: 5,
+            evaluated: 5,
+            ..State::default()
+        };
+        saved_with(Path::new(&run), state, &linear(4), 1);
+    }
+}
+
+#[test]
+fn wherever_a_save_ends_the_only_checkpoint_or_the_new_one_is_there() {
+    // With and without an exchange in one step.
+    for with in ["LONGNET_NO_EXCHANGE", "LONGNET_EXCHANGE"] {
+        let (mut was_new, mut put_back) = (false, 0);
+        for parts in 1.. {
+            let root = tempfile::tempdir().unwrap();
+            let run = root.path();
+            let only = |step| {
+                let state = State {
+                    step,
+                    ..State::default()
+                };
+                saved_with(run, state, &linear(4), 1)
+            };
+            only(5);
+            let child = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "it_saves_again"])
+                .env(RUN, run)
+                .env(with, "1")
+                .env("LONGNET_END_SAVE", parts.to_string())
+                .output()
+                .unwrap();
+            let mut restored = 0;
+            checkpoint::recover(run, |_| restored += 1).unwrap();
+            let point = Resume::Auto.point(run, |skipped| panic!("{with} {parts}: {skipped}"));
+            let point = point.unwrap().expect("a checkpoint");
+            point.weights(linear(4)).unwrap();
+            Checkpoint::latest(run, &[]).unwrap();
+            let is_new = point.state.evaluated == 5;
+            assert!(is_new || !was_new, "{with}: older after {parts} parts");
+            was_new = is_new;
+            // The next save leaves nothing else.
+            let next = only(6);
+            let folders = fs::read_dir(run)
+                .unwrap()
+                .map(|entry| entry.unwrap().path());
+            let folders: Vec<_> = folders.filter(|path| path.is_dir()).collect();
+            assert_eq!(folders, [next], "{with} {parts}");
+            if child.status.success() {
+                assert!(is_new && restored == 0);
+                break;
+            }
+            put_back += restored;
+            assert!(parts < 50, "{with}: it never ends by itself");
+        }
+        // Between two renames nothing is in its place.
+        if with == "LONGNET_NO_EXCHANGE" {
+            assert_eq!(put_back, 1);
+        }
+    }
+}
+
+#[test]
+fn what_was_set_aside_comes_back_where_the_draft_is_not_whole() {
+    let root = tempfile::tempdir().unwrap();
+    let run = root.path();
+    let place = saved(run, 5, &linear(4));
+    let [aside, draft] = ["aside.tmp", "tmp"].map(|end| run.join(format!(".step-000005.{end}")));
+    let recovered = || {
+        let mut restored = Vec::new();
+        checkpoint::recover(run, |folder| restored.push(folder.to_path_buf())).unwrap();
+        restored
+    };
+    assert!(recovered().is_empty());
+    for part in ["manifest.json", "state.json"] {
+        fs::rename(&place, &aside).unwrap();
+        let content = fs::read(aside.join(part)).unwrap();
+        fs::create_dir_all(&draft).unwrap();
+        fs::write(draft.join(part), content).unwrap();
+        assert_eq!(recovered(), [place.clone()]);
+        Checkpoint::open(&place, &[]).unwrap();
+        assert!(!aside.exists() && draft.exists());
+    }
+    // A draft alone, whole: of a first save that was cut off.
+    fs::remove_dir_all(&draft).unwrap();
+    fs::rename(&place, &draft).unwrap();
+    assert_eq!(recovered(), [place.clone()]);
+    // What is in its place stays there.
+    fs::create_dir(&aside).unwrap();
+    assert!(recovered().is_empty());
+    // Drafts that are nothing yet do not come back.
+    fs::rename(&place, run.join("elsewhere")).unwrap();
+    fs::remove_dir(&aside).unwrap();
+    fs::create_dir(&draft).unwrap();
+    assert!(recovered().is_empty());
 }

@@ -166,6 +166,14 @@ fn find(args: &TrainArgs, run: &Path) -> Result<(Option<Lock>, Option<Point>), F
         true => Some(Lock::take(run)?),
         false => None,
     };
+    if held.is_some() {
+        checkpoint::recover(run, |folder| {
+            let folder = folder.display();
+            warn(&format!(
+                "{folder} was put back: the process that saved it ended before it was in its place"
+            ));
+        })?;
+    }
     Ok((held, args.resume.point(run, skipped)?))
 }
 

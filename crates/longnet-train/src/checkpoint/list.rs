@@ -10,7 +10,8 @@ pub(super) fn name(step: usize) -> String {
     format!("step-{step:06}")
 }
 
-fn step(name: &str) -> Option<usize> {
+/// The step of the checkpoint `name`, if it is the name of one.
+pub(super) fn step(name: &str) -> Option<usize> {
     let digits = name.strip_prefix("step-")?;
     let plain = digits.len() >= 6 && digits.bytes().all(|b| b.is_ascii_digit());
     plain.then(|| digits.parse().ok()).flatten()

@@ -27,7 +27,7 @@ pub use list::{best, checkpoints};
 pub use lock::Lock;
 pub use manifest::{Manifest, Part};
 pub use resume::{Point, Resume};
-pub use save::{Contents, Optimizer, Saved, point_at, save};
+pub use save::{Contents, Optimizer, Saved, point_at, recover, save};
 
 use crate::config::{Config, ConfigError, ConfigErrors, Resolved, Section};
 use crate::data::tokenizer::open_trained;

@@ -1,7 +1,7 @@
 //! Writing a checkpoint, whole or not at all.
 
 use super::Point;
-use super::list::{best, latest, name, tidy};
+use super::list::{best, latest, name, step, tidy};
 use super::manifest::{MANIFEST, Manifest};
 use super::{BEST, CONFIG, CheckpointError, EMA, LATEST, MODEL, OPTIMIZER, STATE, State};
 use crate::config::Resolved;
@@ -10,10 +10,11 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{ModuleOptimizer, OptimizerRecord};
 use burn::store::{ModuleSnapshot, SafetensorsStore};
 use burn::tensor::Tensor;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// What goes into a checkpoint.
@@ -60,23 +61,23 @@ pub fn save<M: Module>(
     contents: Contents<'_, M>,
     is_best: bool,
 ) -> Result<Saved, CheckpointError> {
-    let (step, keep) = (contents.state.step, contents.config.config.train.keep);
-    let name = name(step);
+    let (at, keep) = (contents.state.step, contents.config.config.train.keep);
+    let name = name(at);
     let (folder, draft) = (run.join(&name), draft(run, &name));
     clear(&draft)?;
-    let result = fill(&draft, contents)
-        .and_then(|()| replace(&draft, &folder))
-        .and_then(|()| sync(run));
+    let result = fill(&draft, contents).and_then(|()| replace(&draft, &folder));
     if result.is_err() {
         // What is wrong is known already; this frees the disk that may be full.
         let _ = clear(&draft);
     }
     result?;
+    sync(run)?;
     if is_best {
         point(run, BEST, &name)?;
     }
     point(run, LATEST, &name)?;
-    let untidy = tidy(run, step, keep).err();
+    // Also of what the new one has replaced, which was the only whole one until it stood.
+    let untidy = tidy(run, at, keep).err();
     Ok(Saved { folder, untidy })
 }
 
@@ -172,19 +173,82 @@ fn point(run: &Path, pointer: &str, name: &str) -> Result<(), CheckpointError> {
     sync(run)
 }
 
-/// Puts `draft` in the place of `folder`. Where a checkpoint is there already and the file system can, in one
-/// step: it may be the only one.
+/// Puts `draft` in the place of `folder`. A checkpoint that is there already may be the only one: where the file
+/// system can, both change places in one step; elsewhere it is set aside first, from where [`recover`] puts it back.
+/// Either way it stays as a draft, which [`clear_drafts`] removes.
 fn replace(draft: &Path, folder: &Path) -> Result<(), CheckpointError> {
+    if exchange(draft, folder) {
+        pause();
+        return Ok(());
+    }
+    let aside = aside(folder);
+    if folder.symlink_metadata().is_ok() {
+        clear(&aside)?;
+        rename(folder, &aside)?;
+    }
+    let result = rename(draft, folder);
+    if result.is_err() {
+        // Nothing is there, or it stays aside for the next start.
+        let _ = fs::rename(&aside, folder);
+    }
+    result
+}
+
+/// Whether two folders could change places. Not on every file system: NFS and FAT have no such call, and
+/// `LONGNET_NO_EXCHANGE` is for tests of what is done there.
+fn exchange(draft: &Path, folder: &Path) -> bool {
     #[cfg(any(target_os = "linux", target_os = "macos"))]
     {
         use rustix::fs::{CWD, RenameFlags, renameat_with};
-        if renameat_with(CWD, draft, CWD, folder, RenameFlags::EXCHANGE).is_ok() {
-            pause();
-            return clear(draft);
+        std::env::var_os("LONGNET_NO_EXCHANGE").is_none()
+            && renameat_with(CWD, draft, CWD, folder, RenameFlags::EXCHANGE).is_ok()
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "macos")))]
+    {
+        let _ = (draft, folder);
+        false
+    }
+}
+
+/// Where the checkpoint `folder` is while another one takes its place.
+fn aside(folder: &Path) -> PathBuf {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    folder.with_file_name(format!(".{name}{ASIDE}"))
+}
+
+/// Ends the name of a checkpoint that was set aside.
+const ASIDE: &str = ".aside.tmp";
+
+/// Puts what a save that was cut off left beside its place into it, where no checkpoint is in that place: the draft if
+/// it is whole, otherwise what was set aside for it. To be called with the run's [`Lock`](super::Lock) held, before its
+/// checkpoints are looked for. `restored` hears of each.
+///
+/// # Errors
+///
+/// The folder `run` cannot be read or written.
+pub fn recover(run: &Path, mut restored: impl FnMut(&Path)) -> Result<(), CheckpointError> {
+    let failed = |e| CheckpointError::write(run, e);
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(run).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let name = name.to_str().and_then(|name| name.strip_prefix('.'));
+        let name = name.and_then(|n| n.strip_suffix(ASIDE).or(n.strip_suffix(".tmp")));
+        found.extend(name.filter(|n| step(n).is_some()).map(String::from));
+    }
+    for name in found {
+        let (folder, draft) = (run.join(&name), draft(run, &name));
+        if folder.symlink_metadata().is_ok() {
+            continue;
+        }
+        let is_whole = Manifest::read(&draft).is_ok_and(|m| m.verify(&draft).is_ok());
+        let from = if is_whole { draft } else { aside(&folder) };
+        if from.is_dir() {
+            rename(&from, &folder)?;
+            sync(run)?;
+            restored(&folder);
         }
     }
-    discard(folder)?;
-    rename(draft, folder)
+    Ok(())
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), CheckpointError> {
@@ -200,8 +264,14 @@ fn write(path: &Path, text: &str) -> Result<(), CheckpointError> {
 }
 
 /// For tests that end the program while it saves: waits for `LONGNET_SLOW_SAVE` milliseconds after each
-/// part that is written.
+/// part that is written, and ends after as many parts as `LONGNET_END_SAVE` says.
 fn pause() {
+    static PARTS: AtomicUsize = AtomicUsize::new(1);
+    if let Some(last) = std::env::var_os("LONGNET_END_SAVE")
+        && last.to_string_lossy().parse() == Ok(PARTS.fetch_add(1, Ordering::Relaxed))
+    {
+        std::process::abort();
+    }
     if let Some(wait) = std::env::var_os("LONGNET_SLOW_SAVE")
         && let Ok(millis) = wait.to_string_lossy().parse()
     {
@@ -223,7 +293,7 @@ pub(super) fn discard(folder: &Path) -> Result<(), CheckpointError> {
     }
 }
 
-/// Removes what saves that did not end have left in `run`.
+/// Removes what saves have left in `run`: what they replaced, and what they did not end.
 pub(super) fn clear_drafts(run: &Path) -> Result<(), CheckpointError> {
     let failed = |e| CheckpointError::write(run, e);
     for entry in fs::read_dir(run).map_err(failed)? {
