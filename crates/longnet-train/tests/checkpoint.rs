@@ -243,14 +243,14 @@ fn what_was_set_aside_comes_back_where_the_draft_is_not_whole() {
         let content = fs::read(aside.join(part)).unwrap();
         fs::create_dir_all(&draft).unwrap();
         fs::write(draft.join(part), content).unwrap();
-        assert_eq!(recovered(), [place.clone()]);
+        assert_eq!(recovered(), std::slice::from_ref(&place));
         Checkpoint::open(&place, &[]).unwrap();
         assert!(!aside.exists() && draft.exists());
     }
     // A draft alone, whole: of a first save that was cut off.
     fs::remove_dir_all(&draft).unwrap();
     fs::rename(&place, &draft).unwrap();
-    assert_eq!(recovered(), [place.clone()]);
+    assert_eq!(recovered(), std::slice::from_ref(&place));
     // What is in its place stays there.
     fs::create_dir(&aside).unwrap();
     assert!(recovered().is_empty());

@@ -12,7 +12,7 @@ use longnet_train::loader::Feed;
 use longnet_train::metrics::Measured;
 use longnet_train::trainer::parallel::{Mesh, Word, guarded};
 use longnet_train::trainer::{Learner, LearnerState, TrainError, Trainee};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A run of a tiny model on some text in a folder of its own.
@@ -53,9 +53,15 @@ impl Place {
         std::fs::write(self.folder.path().join(name), text).unwrap();
     }
 
+    /// The same weights in every run: draws are those of one generator, and are made when a weight is first read.
     fn lm(&self) -> LongNetLM {
+        static DRAWS: Mutex<()> = Mutex::new(());
+        let _turn = DRAWS.lock().unwrap_or_else(PoisonError::into_inner);
         let device = Device::default().autodiff();
-        self.config.language_model().init(&device)
+        device.seed(1);
+        let lm = self.config.language_model().init(&device);
+        weights(&lm);
+        lm
     }
 }
 
