@@ -76,7 +76,8 @@ not counted: the system may drop it. FLOPs are the model's: what is computed aga
 
 const SHARDED: &str = "
 A projection for several devices: weights and gradients are whole on each, the optimiser's state too unless
-parallel.zero shares it. Keys and values sent are the most of the first, middle and last rank. Of the memory, keys and values of others are a bound, as if
-all that the dilation keeps came at once, and not counted for layers that are not dilated. The speed is that
-of devices which never wait for each other.
+parallel.zero shares it. Keys and values sent are the most of the first, middle and last rank. Of the memory,
+keys and values of others are a bound: those of one hop and gradients in buffers as large as a device's own, and
+messages of the size that parallel.layout, segments and dilations allow, or of all of a device's rows if layers are
+block-sparse. The speed is that of devices which never wait for each other.
 ";

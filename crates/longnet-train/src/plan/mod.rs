@@ -19,6 +19,7 @@ pub use units::{UnitError, bytes, parse_bytes, parse_flops};
 use crate::config::Config;
 use crate::config::sections::AttentionKind;
 use crate::estimate::si;
+use burn_longnet::pattern::ring::Layout;
 use shape::Shape;
 pub(crate) use shape::largest_pass;
 use std::fmt;
@@ -118,28 +119,52 @@ pub fn worst_moment(config: &Config, devices: usize) -> Moment {
     moment
 }
 
-/// A bound of the keys and values of others that are on a device at a time, with their gradients, as if all came at
-/// once and not hop by hop: of each branch whose
-/// segments are longer than a device's share, the positions that the dilation keeps. They are those of one
-/// layer; what layers of other kinds receive is not counted.
+/// A bound of what a ring adds to a device's memory in the attention of a layer: its own keys and values side by
+/// side, those of a hop and the gradients of those of a hop in buffers as large as its shard, and messages: keys and
+/// values of the next hop, gradients of this one and the one before, each of them both ways.
 fn gathered(config: &Config, shape: &Shape, devices: usize) -> f64 {
-    let mut kinds = config.attention.kind.iter().take(config.model.layers);
-    if !kinds.any(|kind| *kind == AttentionKind::Dilated) {
+    let shard = shape.tokens * 2.0 * shape.keys * shape.element;
+    match largest_message(config, devices) {
+        0.0 => 0.0,
+        message => shard * (3.0 + 6.0 * message),
+    }
+}
+
+/// A bound of the largest message as a share of a shard, in any layer: of each branch whose segments reach from one
+/// part of the layout into another, the rows of those segments that the dilation keeps. Block-sparse layers may
+/// send all, adaptive ones no ring has.
+fn largest_message(config: &Config, devices: usize) -> f64 {
+    let (m, a) = (&config.model, &config.attention);
+    let has = |kind| a.kind.iter().take(m.layers).any(|k| *k == kind);
+    if has(AttentionKind::BlockSparse) {
+        return 1.0;
+    }
+    if !has(AttentionKind::Dilated) {
         return 0.0;
     }
-    let (context, batch) = largest_pass(config);
+    let (context, _) = largest_pass(config);
     let share = context.div_ceil(devices);
-    let branches = config
-        .attention
-        .segments
-        .iter()
-        .zip(&config.attention.dilations);
-    let rows: usize = branches
-        .filter(|(segment, _)| **segment > share)
-        .map(|(segment, dilation)| (*segment.min(&context)).div_ceil(*dilation))
-        .sum();
-    let batch = batch.div_ceil(config.parallel.data);
-    batch as f64 * rows as f64 * shape.keys * 4.0 * 4.0
+    // Heads that share keys see other residues of them.
+    let sharing = m.heads / m.kv_heads.unwrap_or(m.heads);
+    let inside = |segment: usize, parts: usize| {
+        context.is_multiple_of(parts) && (context / parts).is_multiple_of(segment)
+    };
+    let kept = |rows: usize, dilation: usize| (rows.div_ceil(dilation) * sharing).min(rows);
+    let rows = |(&segment, &dilation): (&usize, &usize)| {
+        let segment = segment.min(context);
+        match config.parallel.layout {
+            Layout::Contiguous if inside(segment, devices) => 0,
+            // One segment lies across the edge.
+            Layout::Contiguous => kept(segment.min(share), dilation),
+            Layout::Zigzag if inside(segment, 2 * devices) => 0,
+            // One at either edge of both parts.
+            Layout::Zigzag => kept((4 * segment).min(share), dilation),
+            // All segments reach over all, and a residue may be that of all rows of a shard.
+            Layout::Striped => share,
+        }
+    };
+    let rows: usize = a.segments.iter().zip(&a.dilations).map(rows).sum();
+    rows.min(share) as f64 / share as f64
 }
 
 /// The longest context whose step fits into `memory` bytes on each of `devices`, with the sequences of

@@ -171,15 +171,75 @@ fn a_plan_of_schedules_is_that_of_its_largest_pass_and_sums_its_stages() {
 }
 
 #[test]
-fn only_dilated_layers_gather_what_their_branches_keep() {
-    let more = |kind| {
-        let config = config(|c| {
-            c.data.context = 8192;
-            c.attention.kind = vec![kind];
-        });
-        let shape = Shape::of(&config, 4);
-        gathered(&config, &shape, 4)
+fn what_others_send_is_bounded_by_the_layout_s_share() {
+    use burn_longnet::pattern::ring::{Layout, RingSchedule, Shards};
+    const DEVICES: usize = 4;
+    let shares = |change: fn(&mut Config)| {
+        [Layout::Contiguous, Layout::Zigzag, Layout::Striped].map(|layout| {
+            let mut config = config(change);
+            config.parallel.layout = layout;
+            let (m, context) = (&config.model, config.data.context);
+            let bound = largest_message(&config, DEVICES);
+            let shards = Shards::new(layout, context, DEVICES);
+            let kv_heads = m.kv_heads.unwrap_or(m.heads);
+            let mut most: f64 = 0.0;
+            for group in config.layer_groups(context).iter().flat_map(|(_, g)| g) {
+                let shared = group.kv_heads(m.heads, kv_heads);
+                let kv = shared.map_or(group.heads.len(), |range| range.len());
+                for rank in 0..DEVICES {
+                    let schedule = RingSchedule::new(&group.pattern, &shards, kv, rank).unwrap();
+                    let sent = schedule.hops().iter().map(|hop| hop.incoming.rows()).max();
+                    let shard = context.div_ceil(DEVICES) * kv;
+                    most = most.max(sent.unwrap() as f64 / shard as f64);
+                }
+            }
+            assert!(
+                most <= bound,
+                "{layout:?}: {most} of a shard, bound {bound}"
+            );
+            assert!(
+                (bound == 0.0) == (most == 0.0),
+                "{layout:?}: {bound}, {most}"
+            );
+            let shape = Shape::of(&config, DEVICES);
+            let gathered = gathered(&config, &shape, DEVICES);
+            let shard = shape.tokens * 2.0 * shape.keys * 4.0;
+            let expected = if bound > 0.0 { 3.0 + 6.0 * bound } else { 0.0 };
+            assert_eq!(gathered, expected * shard);
+            (bound, most)
+        })
     };
-    assert!(more(AttentionKind::Dilated) > 0.0);
-    assert_eq!(more(AttentionKind::Adaptive), 0.0);
+    let all = (1.0, 1.0);
+    // In a zigzag only one of the two parts of a shard is in the segment of another's.
+    let quarter = shares(|c| c.data.context = 8192);
+    assert_eq!(quarter, [(0.25, 0.25), (0.25, 0.125), all]);
+    // Within parts of 2048 tokens, but not of 1024.
+    let [contiguous, zigzag, striped] = shares(|c| {
+        c.data.context = 8192;
+        c.attention.segments = vec![1024, 2048];
+    });
+    assert_eq!((contiguous, zigzag.0, striped), ((0.0, 0.0), 0.25, all));
+    // Two heads see two residues of the keys that they share.
+    let shared = shares(|c| {
+        c.data.context = 8192;
+        c.model.kv_heads = Some(2);
+    });
+    assert_eq!(shared, [(0.5, 0.5), (0.5, 0.25), all]);
+    // Parts whose edges lie within segments.
+    shares(|c| c.data.context = 8201);
+    shares(|c| {
+        c.data.context = 30_000;
+        c.attention.segments = vec![64, 1024, 16384];
+        c.attention.dilations = vec![1, 4, 16];
+    });
+}
+
+#[test]
+fn adaptive_layers_gather_nothing_and_block_sparse_ones_may_gather_all() {
+    let share = |kind| {
+        let config = config(|c| c.attention.kind = vec![kind]);
+        largest_message(&config, 4)
+    };
+    assert_eq!(share(AttentionKind::Adaptive), 0.0);
+    assert_eq!(share(AttentionKind::BlockSparse), 1.0);
 }
